@@ -1,0 +1,217 @@
+"""Learns the weights: batches, schedule, checkpoints, the choice on validation."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from trainer.architecture import build
+from trainer.augment import plain_crops, random_crop
+from trainer.config import Config
+from trainer.datasets import LABELS, Faces, distribution
+
+MEAN = 128.0
+DEVIATION = 128.0
+CHECKPOINT = "checkpoint.keras"
+BEST = "best.weights.h5"
+LOG = "log.jsonl"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint does not belong to this configuration; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Faces with where their eyes are.
+
+    Attributes:
+        faces: the faces.
+        landmarks: float32 (n, 6, 2), NaN where the detector found none.
+    """
+
+    faces: Faces
+    landmarks: npt.NDArray[np.float32]
+
+    def targets(self) -> npt.NDArray[np.float32]:
+        """Return the label distributions (n, 8)."""
+        return distribution(self.faces.votes)
+
+
+def normalise(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Turn grey crops (n, size, size) into the network's input, float32 (n, size, size, 1) in -1…1."""
+    return ((crops.astype(np.float32) - MEAN) / DEVIATION)[..., None]
+
+
+class Batches(keras.utils.PyDataset):
+    """Augmented batches; what batch i of epoch e holds depends only on the seed, e and i, so that runs resume."""
+
+    def __init__(self, samples: Samples, config: Config, epoch: int) -> None:
+        super().__init__(workers=1)
+        self._samples, self._config, self._epoch = samples, config, epoch
+        self._targets = samples.targets()
+
+    def __len__(self) -> int:
+        return len(self._samples.faces) // self._config.training.batch_size or 1
+
+    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        order = np.random.default_rng([self._config.seed, self._epoch]).permutation(len(self._samples.faces))
+        size = self._config.training.batch_size
+        rng = np.random.default_rng([self._config.seed, self._epoch, index])
+        rows = order[index * size : (index + 1) * size]
+        rule = self._config.crop.rule()
+        crops = [
+            random_crop(self._samples.faces.images[r], self._samples.landmarks[r], rule, self._config.augmentation, rng)
+            for r in rows
+        ]
+        return normalise(np.stack(crops)), self._targets[rows]
+
+    def on_epoch_end(self) -> None:
+        self._epoch += 1
+
+
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up, then a cosine to zero (arXiv:1608.03983)."""
+
+    def __init__(self, peak: float, warmup: float, steps: int) -> None:
+        super().__init__()
+        self._peak, self._warmup, self._steps = peak, max(warmup, 1.0), steps
+
+    def __call__(self, step: Any) -> Any:
+        step = keras.ops.cast(step, "float32")
+        rising = (step + 1) / self._warmup
+        share = (step - self._warmup) / max(self._steps - self._warmup, 1.0)
+        falling = 0.5 * (1 + keras.ops.cos(math.pi * keras.ops.clip(share, 0.0, 1.0)))
+        return self._peak * keras.ops.minimum(rising, falling)
+
+    def get_config(self) -> dict[str, float]:
+        return {"peak": self._peak, "warmup": self._warmup, "steps": self._steps}
+
+
+class Keeper(keras.callbacks.Callback):
+    """After each epoch: judge the averaged weights on validation, keep the best, write log and checkpoint.
+
+    The checkpoint holds the raw weights with the optimiser's state and is replaced in one step, so that a run killed
+    at any time resumes from its last epoch.
+    """
+
+    def __init__(self, run: Path, validation: Samples, config: Config) -> None:
+        super().__init__()
+        self._run, self._config = run, config
+        self._crops = normalise(plain_crops(validation.faces.images, validation.landmarks, config.crop.rule()))
+        self._truth = validation.targets().argmax(axis=1)
+        self._best = max((entry["validation_accuracy"] for entry in read_log(run)), default=-1.0)
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True)
+        )
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._progress.start()
+        self._task = self._progress.add_task("training", total=self.params["steps"])
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self._progress.stop()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        text = f"epoch {epoch + 1} of {self._config.training.epochs}"
+        self._progress.reset(self._task, description=text)
+
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        self._progress.update(self._task, advance=1)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        raw = self.model.get_weights()
+        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
+        logits = self.model.predict(self._crops, batch_size=512, verbose=0)
+        accuracy = float((logits.argmax(axis=1) == self._truth).mean())
+        if accuracy > self._best:
+            self._best = accuracy
+            _replace(self._run / BEST, self.model.save_weights)
+        self.model.set_weights(raw)
+        entry = {"epoch": epoch + 1, "loss": round(float((logs or {})["loss"]), 5), "validation_accuracy": accuracy}
+        with (self._run / LOG).open("a") as log:
+            log.write(json.dumps(entry) + "\n")
+        _replace(self._run / CHECKPOINT, self.model.save)
+        self._progress.console.print(f"epoch {epoch + 1}: loss {entry['loss']:.4f}, validation {accuracy:.4f}")
+
+
+def fit(train: Samples, validation: Samples, config: Config, run: Path) -> keras.Model:
+    """Train in the folder `run`, resuming what lies there, and return the float32 network with the best weights.
+
+    Raises:
+        CheckpointError: the checkpoint in `run` is of another configuration or unreadable.
+    """
+    keras.utils.set_random_seed(config.seed)
+    done = _prepare(run, config)
+    batches = Batches(train, config, epoch=done)
+    model = _resumed(run, config) if done else _fresh(config, steps=len(batches))
+    if done < config.training.epochs:
+        model.fit(
+            batches,
+            epochs=config.training.epochs,
+            initial_epoch=done,
+            shuffle=False,
+            verbose=0,
+            callbacks=[Keeper(run, validation, config)],
+        )
+    # Rebuilt in float32, whatever the precision of the training: this is what gets evaluated and quantised.
+    keras.mixed_precision.set_global_policy("float32")
+    final = build(config.architecture, config.crop.size, len(LABELS))
+    final.load_weights(run / BEST)
+    return final
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """Return the epochs recorded in `run`, in order."""
+    path = run / LOG
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+
+
+def _fresh(config: Config, steps: int) -> keras.Model:
+    training = config.training
+    keras.mixed_precision.set_global_policy(training.precision)
+    model = build(config.architecture, config.crop.size, len(LABELS))
+    schedule = Warmup(training.learning_rate, training.warmup_epochs * steps, training.epochs * steps)
+    optimizer = keras.optimizers.AdamW(
+        schedule, weight_decay=training.weight_decay, use_ema=True, ema_momentum=training.average_momentum
+    )
+    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
+    model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+    return model
+
+
+def _resumed(run: Path, config: Config) -> keras.Model:
+    keras.mixed_precision.set_global_policy(config.training.precision)
+    try:
+        return keras.models.load_model(run / CHECKPOINT, custom_objects={"Warmup": Warmup})
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"{run / CHECKPOINT}: unreadable ({error}); remove {run} to start again") from None
+
+
+def _prepare(run: Path, config: Config) -> int:
+    """Record the configuration in `run`; returns how many epochs are done there already."""
+    run.mkdir(parents=True, exist_ok=True)
+    record = run / "config.json"
+    text = config.model_dump_json(indent=2) + "\n"
+    if record.is_file() and record.read_text() != text:
+        raise CheckpointError(f"{run}: was trained with another configuration; choose another --run or remove it")
+    record.write_text(text)
+    if not (run / CHECKPOINT).is_file():
+        (run / LOG).unlink(missing_ok=True)
+        return 0
+    return len(read_log(run))
+
+
+def _replace(path: Path, save: Any) -> None:
+    partial = path.with_name("partial." + path.name.split(".", 1)[1])
+    save(partial)
+    shutil.move(partial, path)
