@@ -1,0 +1,156 @@
+"""The model file: a full-int8 `.tflite` with a ZIP appended that says what it is (TFLite ignores the ZIP)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge.faces import CropRule
+from edge.litert import Network
+
+MODEL_JSON = "model.json"
+LABELS_TXT = "labels.txt"
+SCHEMA = "emotion-edge/model/1"
+#: Where the models that ship lie; exactly one of them is an emotion model.
+SHIPPED = Path(__file__).parent / "models"
+DEFAULT_MODEL = SHIPPED / "emotions.tflite"
+REMEDY = "take the model that ships, or write the file again with emotion-trainer train"
+
+
+class BundleError(ValueError):
+    """A model file cannot be used; the message names the file, what is wrong and the remedy."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class CropInfo(_Section):
+    """How the face was cut out in training, see `edge.faces.CropRule`."""
+
+    size: int = Field(gt=0)
+    margin: float = Field(gt=1)
+    eye_line: float = Field(gt=0, lt=1)
+
+    def rule(self) -> CropRule:
+        """Return it as the type that `edge.faces.crop` takes."""
+        return CropRule(self.size, self.margin, self.eye_line)
+
+
+class InputInfo(_Section):
+    """Shape (height, width, channels), colour, and how pixels 0–255 become floats: (pixel - mean) / deviation."""
+
+    shape: tuple[int, int, Literal[1]]
+    colour: Literal["grey"]
+    mean: float
+    deviation: float = Field(gt=0)
+
+
+class ModelInfo(_Section):
+    """`model.json`: what a model file says of itself.
+
+    Attributes:
+        labels: the classes in the order of the output.
+        temperature: divides the logits before the softmax (Guo et al., arXiv:1706.04599).
+        accuracies: protocol → figures measured with the int8 network, fractions.
+        agreement: share of validation faces that float and int8 give the same class.
+        sha256: of the bytes before the ZIP.
+    """
+
+    schema_: Literal["emotion-edge/model/1"] = Field(SCHEMA, alias="schema")
+    name: str = Field(pattern=r"^[a-z0-9_-]{1,64}$")
+    version: str = Field(min_length=1, max_length=64)
+    labels: tuple[str, ...] = Field(min_length=2)
+    input: InputInfo
+    crop: CropInfo
+    temperature: float = Field(gt=0)
+    training_data: str
+    accuracies: dict[str, dict[str, Any]]
+    agreement: float = Field(ge=0, le=1)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A model file that passed every check.
+
+    Attributes:
+        info: what it says of itself.
+        content: the bytes of the `.tflite`.
+    """
+
+    info: ModelInfo
+    content: bytes
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a model file and check that its metadata, checksum and tensors agree.
+
+    Raises:
+        BundleError: it cannot be used; says why in one line.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: {error.strerror}; {REMEDY}") from None
+    try:
+        info, start = _read_zip(content)
+        body = content[:start]
+        _check_sum(body, info)
+        _check_tensors(body, info)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}; {REMEDY}") from None
+    return Bundle(info, body)
+
+
+def _read_zip(content: bytes) -> tuple[ModelInfo, int]:
+    """Return the metadata and where the ZIP begins."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            start = min(entry.header_offset for entry in archive.infolist())
+            document = archive.read(MODEL_JSON)
+            labels = archive.read(LABELS_TXT).decode().splitlines()
+    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, EOFError) as error:
+        raise BundleError(f"no model metadata inside ({error})") from None
+    try:
+        info = ModelInfo.model_validate_json(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BundleError(f"{MODEL_JSON}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    if tuple(labels) != info.labels:
+        raise BundleError(f"{LABELS_TXT} says {labels}, {MODEL_JSON} says {list(info.labels)}")
+    if len(set(labels)) != len(labels):
+        raise BundleError(f"{LABELS_TXT} names a label twice: {labels}")
+    return info, start
+
+
+def _check_sum(body: bytes, info: ModelInfo) -> None:
+    found = hashlib.sha256(body).hexdigest()
+    if found != info.sha256:
+        raise BundleError(f"the file is damaged: SHA-256 of the network is {found[:12]}…, not {info.sha256[:12]}…")
+
+
+def _check_tensors(body: bytes, info: ModelInfo) -> None:
+    if info.input.shape[:2] != (info.crop.size, info.crop.size):
+        raise BundleError(f"crop size {info.crop.size} does not fit the input {info.input.shape}")
+    try:
+        network = Network(body)
+    except (ValueError, RuntimeError) as error:
+        raise BundleError(f"no TFLite network ({str(error).splitlines()[0]})") from None
+    expected = (("input", network.inputs, (1, *info.input.shape)), ("output", network.outputs, (1, len(info.labels))))
+    for what, tensors, shape in expected:
+        if len(tensors) != 1:
+            raise BundleError(f"the network has {len(tensors)} {what}s, expected 1")
+        found, dtype = tuple(int(n) for n in tensors[0]["shape"]), tensors[0]["dtype"]
+        if found != shape or dtype != np.int8:
+            name = np.dtype(dtype).name
+            raise BundleError(f"the {what} is {name} {found}, {MODEL_JSON} says int8 {shape}")
+        if not tensors[0]["quantization"][0] > 0:
+            raise BundleError(f"the {what} has no quantisation scale")

@@ -1,0 +1,43 @@
+"""The classifier: calibrated probabilities of the emotions from a face crop."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.bundle import Bundle
+from edge.faces import Floats, Image
+from edge.litert import Network
+
+
+class Classifier:
+    """The emotion network of a model file. One per thread."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.labels = bundle.info.labels
+        self.rule = bundle.info.crop.rule()
+        self._network = Network(bundle.content)
+        self._temperature = bundle.info.temperature
+        self._table = _quantised_levels(bundle, *self._network.inputs[0]["quantization"])
+        self._scale, self._zero = self._network.outputs[0]["quantization"]
+
+    def logits(self, crop: Image) -> Floats:
+        """Return the float32 logits (classes,) of a grey uint8 crop (size, size)."""
+        (output,) = self._network(self._table[crop][None, :, :, None])
+        return (output[0].astype(np.float32) - self._zero) * np.float32(self._scale)
+
+    def __call__(self, crop: Image) -> Floats:
+        """Return float32 probabilities (classes,) of a grey uint8 crop (size, size); they sum to one."""
+        return softmax(self.logits(crop) / self._temperature)
+
+
+def softmax(logits: Floats) -> Floats:
+    """Softmax over the last axis."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+
+def _quantised_levels(bundle: Bundle, scale: float, zero: int) -> npt.NDArray[np.int8]:
+    """Return the network's int8 input for each of the 256 grey levels."""
+    values = (np.arange(256) - bundle.info.input.mean) / bundle.info.input.deviation
+    return np.clip(np.round(values / scale) + zero, -128, 127).astype(np.int8)
