@@ -1,0 +1,266 @@
+"""Faces over time. Pure: no clock, no input or output; the same observations give the same transitions.
+
+A face is tracked by where it moves and how large it is. It is reported after it was seen for a while, its emotion is an
+exponential average of the calibrated probabilities, and it changes only past two thresholds and a dwell time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.events import Box
+
+Probabilities = npt.NDArray[np.float32]
+
+#: How far a face may be from where it is expected, in multiples of its size: at once, and more per second unseen.
+REACH, REACH_PER_SECOND, LARGEST_REACH = 0.7, 0.5, 1.5
+#: How much a face may grow or shrink between two observations of it.
+LARGEST_GROWTH = 1.8
+#: A face not yet reported is forgotten after this many seconds unseen.
+UNCONFIRMED_LOST = 0.4
+#: Seconds over which velocity is averaged, and for which it is believed once the face is out of sight.
+VELOCITY_AVERAGE, VELOCITY_BELIEVED = 0.3, 0.4
+#: A face must have been seen this often before it is reported, however slow the camera.
+LEAST_OBSERVATIONS = 3
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When a face counts and when its emotion changes.
+
+    Attributes:
+        appear: seconds for which a face must be seen before it is reported.
+        lost: seconds unseen after which it is gone.
+        smoothing: time constant of the average over probabilities, seconds.
+        enter: a new emotion needs at least this probability …
+        exit: … while the present one has at most this one …
+        dwell: … for this many seconds.
+    """
+
+    appear: float = 0.5
+    lost: float = 2.0
+    smoothing: float = 0.6
+    enter: float = 0.5
+    exit: float = 0.4
+    dwell: float = 0.5
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A face in one frame.
+
+    Attributes:
+        box: fractions of the picture; may reach beyond it.
+        confidence: of the detector, 0–1.
+        probabilities: float32 (classes,), calibrated.
+    """
+
+    box: Box
+    confidence: float
+    probabilities: Probabilities
+
+
+@dataclass
+class Track:
+    """A face followed over time; times in seconds of the frames' clock."""
+
+    number: int
+    first_seen: float
+    last_seen: float
+    box: Box
+    confidence: float
+    observations: int = 1
+    velocity: tuple[float, float] = (0.0, 0.0)
+    emotion: int = -1
+    emotion_since: float = 0.0
+    confirmed: bool = False
+    candidate: int = -1
+    candidate_since: float = 0.0
+    weight: float = 0.0
+    weighted: Probabilities = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    @property
+    def probabilities(self) -> Probabilities:
+        """Smoothed probabilities, float32 (classes,)."""
+        return self.weighted / np.float32(self.weight)
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What happened to a reported face: it appeared, changed its emotion, or left.
+
+    Attributes:
+        time: of the deciding frame; on `end`, of the last frame with the face.
+        previous: on `change`, index of the emotion before.
+        duration: on `end` the seconds since it was first seen, on `change` the seconds in `previous`.
+    """
+
+    type: Literal["start", "change", "end"]
+    time: float
+    number: int
+    first_seen: float
+    box: Box
+    confidence: float
+    emotion: int
+    probabilities: Probabilities
+    previous: int | None = None
+    duration: float | None = None
+
+
+class Tracker:
+    """Follows the faces of one camera.
+
+    Args:
+        rules: when faces and emotions count.
+        aspect: width of the picture divided by its height, so that distances are the same both ways.
+    """
+
+    def __init__(self, rules: Rules, aspect: float = 16 / 9) -> None:
+        self._rules = rules
+        self.aspect = aspect
+        self._tracks: list[Track] = []
+        self._numbers = 0
+
+    def update(self, time: float, observations: Sequence[Observation]) -> list[Transition]:
+        """Take in the faces of the frame at `time` (seconds, not going back); their order does not matter."""
+        ordered = sorted(observations, key=lambda o: (o.box.x, o.box.y, o.box.width, o.box.height))
+        transitions = self._drop_lost(time)
+        pairs = self._match(time, ordered)
+        for track, observation in pairs:
+            self._advance(track, time, observation)
+            transitions += self._judge(track, time)
+        taken = {id(observation) for _, observation in pairs}
+        for observation in ordered:
+            if id(observation) not in taken:
+                self._tracks.append(self._begin(time, observation))
+        return transitions
+
+    def close(self) -> list[Transition]:
+        """End every face: the camera is gone or the daemon stops."""
+        ended = [_end(track) for track in self._tracks if track.confirmed]
+        self._tracks.clear()
+        return ended
+
+    def in_view(self) -> list[Track]:
+        """Return the reported faces, oldest first; not to be changed."""
+        return [track for track in self._tracks if track.confirmed]
+
+    def _match(self, time: float, observations: Sequence[Observation]) -> list[tuple[Track, Observation]]:
+        """Pair tracks and observations, nearest first."""
+        costs = []
+        for row, track in enumerate(self._tracks):
+            for column, observation in enumerate(observations):
+                cost = self._cost(track, observation, time)
+                if cost is not None:
+                    costs.append((cost, track.number, row, column))
+        pairs, rows, columns = [], set(), set()
+        for _, _, row, column in sorted(costs):
+            if row not in rows and column not in columns:
+                rows.add(row)
+                columns.add(column)
+                pairs.append((self._tracks[row], observations[column]))
+        return pairs
+
+    def _cost(self, track: Track, observation: Observation, time: float) -> float | None:
+        """Return the distance in face sizes from where the face is expected, plus its growth; none if too much."""
+        unseen = time - track.last_seen
+        believed = min(unseen, VELOCITY_BELIEVED)
+        old, new = track.box, observation.box
+        dx = (new.x + new.width / 2) - (old.x + old.width / 2 + track.velocity[0] * believed)
+        dy = (new.y + new.height / 2) - (old.y + old.height / 2 + track.velocity[1] * believed)
+        size = max(old.height, 1e-6)
+        distance = math.hypot(dx * self.aspect, dy) / size
+        growth = abs(math.log(max(new.height, 1e-6) / size))
+        reach = min(REACH + REACH_PER_SECOND * unseen, LARGEST_REACH)
+        return distance + growth if distance <= reach and growth <= math.log(LARGEST_GROWTH) else None
+
+    def _begin(self, time: float, observation: Observation) -> Track:
+        self._numbers += 1
+        track = Track(self._numbers, time, time, observation.box, observation.confidence)
+        track.weighted, track.weight = observation.probabilities.copy(), 1.0
+        return track
+
+    def _advance(self, track: Track, time: float, observation: Observation) -> None:
+        step = time - track.last_seen
+        if step > 0:
+            share = 1 - math.exp(-step / VELOCITY_AVERAGE)
+            moved = (
+                (observation.box.x + observation.box.width / 2) - (track.box.x + track.box.width / 2),
+                (observation.box.y + observation.box.height / 2) - (track.box.y + track.box.height / 2),
+            )
+            track.velocity = (
+                track.velocity[0] + share * (moved[0] / step - track.velocity[0]),
+                track.velocity[1] + share * (moved[1] / step - track.velocity[1]),
+            )
+        kept = math.exp(-step / self._rules.smoothing)
+        track.weighted = track.weighted * np.float32(kept) + observation.probabilities
+        track.weight = track.weight * kept + 1
+        track.box, track.confidence = observation.box, observation.confidence
+        track.last_seen = time
+        track.observations += 1
+
+    def _judge(self, track: Track, time: float) -> list[Transition]:
+        """Decide whether a track just seen is to be reported, or has changed its emotion."""
+        probabilities = track.probabilities
+        leader = int(probabilities.argmax())
+        if not track.confirmed:
+            if time - track.first_seen < self._rules.appear or track.observations < LEAST_OBSERVATIONS:
+                return []
+            track.confirmed, track.emotion, track.emotion_since = True, leader, time
+            return [_transition("start", track, time)]
+        if not self._overtaken(track, leader, probabilities):
+            track.candidate = -1
+            return []
+        if track.candidate != leader:
+            track.candidate, track.candidate_since = leader, time
+        if time - track.candidate_since < self._rules.dwell:
+            return []
+        previous, duration = track.emotion, time - track.emotion_since
+        track.emotion, track.emotion_since, track.candidate = leader, time, -1
+        return [_transition("change", track, time, previous, duration)]
+
+    def _overtaken(self, track: Track, leader: int, probabilities: Probabilities) -> bool:
+        strong = probabilities[leader] >= self._rules.enter
+        return leader != track.emotion and bool(strong and probabilities[track.emotion] <= self._rules.exit)
+
+    def _drop_lost(self, time: float) -> list[Transition]:
+        kept, transitions = [], []
+        for track in self._tracks:
+            unseen = time - track.last_seen
+            if unseen <= (self._rules.lost if track.confirmed else UNCONFIRMED_LOST):
+                kept.append(track)
+            elif track.confirmed:
+                transitions.append(_end(track))
+        self._tracks = kept
+        return transitions
+
+
+def _end(track: Track) -> Transition:
+    return _transition("end", track, track.last_seen, duration=track.last_seen - track.first_seen)
+
+
+def _transition(
+    kind: Literal["start", "change", "end"],
+    track: Track,
+    time: float,
+    previous: int | None = None,
+    duration: float | None = None,
+) -> Transition:
+    return Transition(
+        kind,
+        time,
+        track.number,
+        track.first_seen,
+        track.box,
+        track.confidence,
+        track.emotion,
+        track.probabilities,
+        previous,
+        duration,
+    )
