@@ -1,0 +1,64 @@
+# `make run` and `make test` are all that a fresh 64-bit Debian, Ubuntu or Raspberry Pi OS needs, beyond make and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+DAEMON := $(BIN)/emotion-edge run --demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(CONFIG),--config "$(CONFIG)")
+# What the tests run beside the daemon; `prometheus` brings promtool.
+TOOLS := mosquitto mosquitto-clients prometheus ffmpeg
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test lint tools clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 12
+	@echo
+	@echo 'make run SOURCE=0               the webcam; a path or an rtsp:// address works too'
+	@echo 'make run CONFIG=my.yaml         your own configuration'
+
+# In a terminal the daemon becomes the foreground job of its own, so that Ctrl-C ends it alone and make sees its exit
+# code 0; elsewhere it takes the shell's place, and signals to the process group reach it.
+run: $(STAMPS)/demo ## the daemon with the bundled clip, each event printed as it is published; Ctrl-C ends it
+	@case "$$(ps -o stat= -p $$$$ 2>/dev/null)" in \
+	  *+*) set -m; $(DAEMON) ;; \
+	  *) exec $(DAEMON) ;; \
+	esac
+
+test: tools lint ## lint, types and all tests, with the tools they need
+	@$(BIN)/python -m pytest -n auto
+
+lint: $(STAMPS)/test ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean: ## remove the virtual environment and what the tools left behind
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+tools:
+	@deploy/apt.sh $(TOOLS)
+
+$(STAMPS)/demo: $(STAMPS)/venv pyproject.toml
+	@echo 'installing the daemon into $(VENV), once'
+	@$(PIP) install --editable '.[demo]'
+	@touch $@
+
+$(STAMPS)/test: $(STAMPS)/venv pyproject.toml
+	@echo 'installing daemon, trainer and test tools into $(VENV), once; TensorFlow makes this some minutes'
+	@$(PIP) install --editable '.[demo,trainer,test]'
+	@touch $(STAMPS)/demo $@
+
+# Debian's python3 comes without ensurepip, which venv needs; a slim image has no python3 at all.
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || deploy/apt.sh python3 python3-venv
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit( \
+	  f"{sys.executable} is Python {sys.version.split()[0]}, too old; name one >= 3.10: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo '$(PYTHON) has no ensurepip; install the package with its venv, such as python3.11-venv' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS)
+	@touch $@
