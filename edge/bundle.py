@@ -58,6 +58,7 @@ class ModelInfo(_Section):
 
     Attributes:
         labels: the classes in the order of the output.
+        variant: the preparation that its figures are for: `aligned` by the eyes, or `raw`, the stored picture whole.
         temperature: divides the logits before the softmax (Guo et al., arXiv:1706.04599).
         accuracies: protocol → figures measured with the int8 network, fractions.
         agreement: share of validation faces that float and int8 give the same class.
@@ -70,6 +71,7 @@ class ModelInfo(_Section):
     labels: tuple[str, ...] = Field(min_length=2)
     input: InputInfo
     crop: CropInfo
+    variant: Literal["raw", "aligned"] = "aligned"
     temperature: float = Field(gt=0)
     training_data: str
     accuracies: dict[str, dict[str, Any]]

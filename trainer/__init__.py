@@ -1,1 +1,5 @@
-"""The desktop side: labelled faces in, a quantised model file for the daemon out."""
+"""The desktop side: data sets to a model file. Needs the extra `trainer`; the daemon never imports it."""
+
+
+class TrainerError(ValueError):
+    """Something the user can put right; the message is one line that names what and how."""

@@ -7,12 +7,15 @@ that varies from picture to picture, detected there, and the landmarks are broug
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from rich.console import Console
 from rich.progress import track
 
 from edge.faces import Detector
@@ -36,11 +39,10 @@ def landmarks_of(images: npt.NDArray[np.uint8], cache: Path, what: str) -> npt.N
     digest = hashlib.sha256(images.tobytes()).hexdigest()[:16]
     path = cache / f"landmarks-v{VERSION}-{digest}.npy"
     if path.is_file():
-        return np.load(path)
+        return np.asarray(np.load(path), np.float32)
     chunks = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
-    with ProcessPoolExecutor() as pool:
-        found = list(track(pool.map(_detect, chunks), f"eyes of {what}", total=len(chunks)))
-    landmarks = np.concatenate(found)
+    console = Console(stderr=True)
+    landmarks = np.concatenate(list(track(_detected(chunks), f"eyes of {what}", len(chunks), console=console)))
     cache.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npy")
     np.save(partial, landmarks)
@@ -57,6 +59,15 @@ def paste(face: npt.NDArray[np.uint8], seed: int) -> tuple[npt.NDArray[np.uint8]
     big = cv2.resize(face, (FACE_SIDE, FACE_SIDE), interpolation=cv2.INTER_CUBIC)
     canvas[top : top + FACE_SIDE, left : left + FACE_SIDE] = big
     return canvas.astype(np.uint8), float(left), float(top)
+
+
+def _detected(chunks: list[npt.NDArray[np.uint8]]) -> Iterator[npt.NDArray[np.float32]]:
+    if len(chunks) == 1:
+        yield _detect(chunks[0])
+        return
+    # Fresh processes: a fork of one in which TensorFlow runs its threads may hang.
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(_detect, chunks)
 
 
 def _detect(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

@@ -8,13 +8,13 @@ from keras import layers
 from trainer.config import Architecture
 
 
-def build(architecture: Architecture, size: int, classes: int) -> keras.Model:
-    """Build the network: grey float input (size, size, 1), logits (classes,) out.
+def build(architecture: Architecture, size: int, classes: int, batch: int | None = None) -> keras.Model:
+    """Build the network: grey float input (size, size, 1), logits (classes,) out; `batch` fixes the batch size.
 
     A 3×3 stem, then stages of two-convolution residual blocks (He et al., arXiv:1512.03385), the first block of each
     stage with stride 2; batch normalisation, ReLU, global average, dropout. All of it quantises to int8.
     """
-    inputs = keras.Input((size, size, 1))
+    inputs = keras.Input((size, size, 1), batch_size=batch)
     x = _convolution(inputs, architecture.stem)
     x = layers.ReLU()(x)
     for channels in architecture.stages:

@@ -48,13 +48,9 @@ def random_crop(
     )
     # What lies beyond the stored picture is ground that no camera shows: vary it.
     border = BORDERS[rng.integers(len(BORDERS))]
-    face = cv2.warpAffine(
-        image,
-        transform[:2],
-        (rule.size, rule.size),
-        borderMode=border,
-        borderValue=int(rng.integers(256)),
-    )
+    fill = int(rng.integers(256))
+    size = (rule.size, rule.size)
+    face = cv2.warpAffine(image, transform[:2], size, borderMode=border, borderValue=fill).astype(np.uint8)
     return _erase(_light(_blur(face, settings, rng), settings, rng), settings, rng)
 
 
@@ -90,7 +86,7 @@ def _light(face: Image, settings: Augmentation, rng: np.random.Generator) -> Ima
     levels = (levels - 128) * contrast + 128 + brightness
     lit = np.clip(levels, 0, 255).astype(np.uint8)[face]
     noise = rng.standard_normal(face.shape, np.float32) * np.float32(rng.uniform(0, settings.noise))
-    return np.clip(lit + noise, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(lit + noise, 0, 255), np.uint8)
 
 
 def _erase(face: Image, settings: Augmentation, rng: np.random.Generator) -> Image:

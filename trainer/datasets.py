@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from trainer import TrainerError
+
 #: The classes and their order in every model: the columns of FER+.
 LABELS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 FERPLUS_COLUMNS = (*LABELS, "unknown", "NF")
@@ -23,7 +25,7 @@ DATA_VARIABLE = "EMOTION_DATA"
 SIDE = 48
 
 
-class DataError(ValueError):
+class DataError(TrainerError):
     """The data are missing or not as their format says; the message names file and remedy."""
 
 
@@ -58,16 +60,21 @@ class Faces:
         )
 
 
-def data_folder(given: str | None = None) -> Path:
-    """Return the folder that holds the data sets: as given, else `$EMOTION_DATA`, else `../shared/data`.
+def data_folder(given: Path | None = None) -> Path:
+    """Return the folder of the data sets: as given, else `$EMOTION_DATA`, else `shared/data` beside the repository.
 
     Raises:
         DataError: there is no such folder.
     """
-    folder = Path(given or os.environ.get(DATA_VARIABLE) or "../shared/data")
+    folder = given or Path(os.environ.get(DATA_VARIABLE) or Path(__file__).parents[2] / "shared" / "data")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; name the one with the data sets in ${DATA_VARIABLE} or --data")
     return folder
+
+
+def present(data: Path, name: str) -> bool:
+    """Tell whether the data set `name` lies in `data`, as a folder or as a tar archive."""
+    return (data / name).is_dir() or (data / f"{name}.tar").is_file()
 
 
 def read_ferplus(data: Path) -> dict[str, Faces]:
@@ -114,12 +121,12 @@ def distribution(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     Columns with a single vote are zeroed, `unknown` and `NF` left out; a row in which nothing is left is all zero.
     """
     kept = np.where(votes > 1, votes, 0)[:, : len(LABELS)]
-    return (kept / np.maximum(kept.sum(axis=1, keepdims=True), 1)).astype(np.float32)
+    return np.asarray(kept / np.maximum(kept.sum(axis=1, keepdims=True), 1), np.float32)
 
 
 def trainable(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """Tell which rows (n,) show an emotion: the most-voted of all columns is neither `unknown` nor `NF`."""
-    return (votes.argmax(axis=1) < len(LABELS)) & (distribution(votes).sum(axis=1) > 0)
+    return np.asarray((votes.argmax(axis=1) < len(LABELS)) & (distribution(votes).sum(axis=1) > 0))
 
 
 def copies(faces: Faces, others: Faces) -> npt.NDArray[np.bool_]:

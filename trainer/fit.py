@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from trainer import TrainerError
 from trainer.architecture import build
 from trainer.augment import plain_crops, random_crop
 from trainer.config import Config
@@ -24,9 +28,12 @@ DEVIATION = 128.0
 CHECKPOINT = "checkpoint.keras"
 BEST = "best.weights.h5"
 LOG = "log.jsonl"
+RECORD = "config.json"
+#: Keys of the configuration that the weights do not depend on.
+AFTER_TRAINING = {"variant", "quantisation"}
 
 
-class CheckpointError(ValueError):
+class CheckpointError(TrainerError):
     """A checkpoint does not belong to this configuration; the message says what to do."""
 
 
@@ -52,7 +59,7 @@ def normalise(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     return ((crops.astype(np.float32) - MEAN) / DEVIATION)[..., None]
 
 
-class Batches(keras.utils.PyDataset):
+class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no types
     """Augmented batches; what batch i of epoch e holds depends only on the seed, e and i, so that runs resume."""
 
     def __init__(self, samples: Samples, config: Config, epoch: int) -> None:
@@ -76,10 +83,11 @@ class Batches(keras.utils.PyDataset):
         return normalise(np.stack(crops)), self._targets[rows]
 
     def on_epoch_end(self) -> None:
+        """Go on to the next epoch's batches."""
         self._epoch += 1
 
 
-class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
     """Linear warm-up, then a cosine to zero (arXiv:1608.03983)."""
 
     def __init__(self, peak: float, warmup: float, steps: int) -> None:
@@ -87,6 +95,7 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
         self._peak, self._warmup, self._steps = peak, max(warmup, 1.0), steps
 
     def __call__(self, step: Any) -> Any:
+        """Return the learning rate of a step, a scalar tensor."""
         step = keras.ops.cast(step, "float32")
         rising = (step + 1) / self._warmup
         share = (step - self._warmup) / max(self._steps - self._warmup, 1.0)
@@ -94,10 +103,11 @@ class Warmup(keras.optimizers.schedules.LearningRateSchedule):
         return self._peak * keras.ops.minimum(rising, falling)
 
     def get_config(self) -> dict[str, float]:
+        """Return the constructor's arguments, for the checkpoint."""
         return {"peak": self._peak, "warmup": self._warmup, "steps": self._steps}
 
 
-class Keeper(keras.callbacks.Callback):
+class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     """After each epoch: judge the averaged weights on validation, keep the best, write log and checkpoint.
 
     The checkpoint holds the raw weights with the optimiser's state and is replaced in one step, so that a run killed
@@ -111,24 +121,33 @@ class Keeper(keras.callbacks.Callback):
         self._truth = validation.targets().argmax(axis=1)
         self._best = max((entry["validation_accuracy"] for entry in read_log(run)), default=-1.0)
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(elapsed_when_finished=True)
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=Console(stderr=True),
         )
 
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+    def on_train_begin(self, _logs: dict[str, float] | None = None) -> None:
+        """Show the progress bar."""
         self._progress.start()
         self._task = self._progress.add_task("training", total=self.params["steps"])
 
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+    def on_train_end(self, _logs: dict[str, float] | None = None) -> None:
+        """Take the progress bar away."""
         self._progress.stop()
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, _logs: dict[str, float] | None = None) -> None:
+        """Start the bar again."""
         text = f"epoch {epoch + 1} of {self._config.training.epochs}"
         self._progress.reset(self._task, description=text)
 
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+    def on_train_batch_end(self, _batch: int, _logs: dict[str, float] | None = None) -> None:
+        """Move the bar."""
         self._progress.update(self._task, advance=1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Judge, keep the best, write log and checkpoint."""
         raw = self.model.get_weights()
         self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
         logits = self.model.predict(self._crops, batch_size=512, verbose=0)
@@ -147,33 +166,54 @@ class Keeper(keras.callbacks.Callback):
 def fit(train: Samples, validation: Samples, config: Config, run: Path) -> keras.Model:
     """Train in the folder `run`, resuming what lies there, and return the float32 network with the best weights.
 
+    A run whose epochs are all done is not trained again.
+
     Raises:
-        CheckpointError: the checkpoint in `run` is of another configuration or unreadable.
+        CheckpointError: what lies in `run` is of another configuration or unreadable.
     """
-    keras.utils.set_random_seed(config.seed)
-    done = _prepare(run, config)
-    batches = Batches(train, config, epoch=done)
-    model = _resumed(run, config) if done else _fresh(config, steps=len(batches))
-    if done < config.training.epochs:
-        model.fit(
-            batches,
-            epochs=config.training.epochs,
-            initial_epoch=done,
-            shuffle=False,
-            verbose=0,
-            callbacks=[Keeper(run, validation, config)],
-        )
+    _record(run, config)
+    if len(read_log(run)) < config.training.epochs or not (run / BEST).is_file():
+        _train(train, validation, config, run)
     # Rebuilt in float32, whatever the precision of the training: this is what gets evaluated and quantised.
     keras.mixed_precision.set_global_policy("float32")
     final = build(config.architecture, config.crop.size, len(LABELS))
-    final.load_weights(run / BEST)
+    try:
+        final.load_weights(run / BEST)
+    except (ValueError, OSError, KeyError) as error:
+        raise _unreadable(run / BEST, error) from None
     return final
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
-    """Return the epochs recorded in `run`, in order."""
+    """Return the epochs recorded in `run`, in order.
+
+    Raises:
+        CheckpointError: the log is damaged.
+    """
     path = run / LOG
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    except ValueError as error:
+        raise _unreadable(path, error) from None
+
+
+def _train(train: Samples, validation: Samples, config: Config, run: Path) -> None:
+    keras.utils.set_random_seed(config.seed)
+    batches = Batches(train, config, epoch=0)
+    resumed = (run / CHECKPOINT).is_file()
+    model = _resumed(run, config) if resumed else _fresh(config, steps=len(batches))
+    # The log is written before the checkpoint: after a kill between the two it is one epoch ahead.
+    done = int(model.optimizer.iterations) // len(batches)
+    lines = [json.dumps(entry) + "\n" for entry in read_log(run)[:done]]
+    (run / LOG).write_text("".join(lines))
+    model.fit(
+        Batches(train, config, epoch=done),
+        epochs=config.training.epochs,
+        initial_epoch=done,
+        shuffle=False,
+        verbose=0,
+        callbacks=[Keeper(run, validation, config)],
+    )
 
 
 def _fresh(config: Config, steps: int) -> keras.Model:
@@ -193,22 +233,30 @@ def _resumed(run: Path, config: Config) -> keras.Model:
     keras.mixed_precision.set_global_policy(config.training.precision)
     try:
         return keras.models.load_model(run / CHECKPOINT, custom_objects={"Warmup": Warmup})
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"{run / CHECKPOINT}: unreadable ({error}); remove {run} to start again") from None
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise _unreadable(run / CHECKPOINT, error) from None
 
 
-def _prepare(run: Path, config: Config) -> int:
-    """Record the configuration in `run`; returns how many epochs are done there already."""
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return CheckpointError(f"{path}: unreadable ({reason}); remove {path.parent} to start again")
+
+
+def _record(run: Path, config: Config) -> None:
+    """Record the configuration in `run`, or check that it is the one recorded there.
+
+    Keys that a recorded configuration lacks count as their defaults; what is used only after the training may differ.
+    """
     run.mkdir(parents=True, exist_ok=True)
-    record = run / "config.json"
-    text = config.model_dump_json(indent=2) + "\n"
-    if record.is_file() and record.read_text() != text:
-        raise CheckpointError(f"{run}: was trained with another configuration; choose another --run or remove it")
-    record.write_text(text)
-    if not (run / CHECKPOINT).is_file():
-        (run / LOG).unlink(missing_ok=True)
-        return 0
-    return len(read_log(run))
+    record = run / RECORD
+    if record.is_file():
+        try:
+            recorded = Config.model_validate_json(record.read_text())
+        except ValidationError as error:
+            raise _unreadable(record, error) from None
+        if recorded.model_dump(exclude=AFTER_TRAINING) != config.model_dump(exclude=AFTER_TRAINING):
+            raise CheckpointError(f"{run}: was trained with another configuration; choose another --run or remove it")
+    record.write_text(config.model_dump_json(indent=2) + "\n")
 
 
 def _replace(path: Path, save: Any) -> None:
