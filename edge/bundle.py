@@ -65,7 +65,7 @@ class ModelInfo(_Section):
         sha256: of the bytes before the ZIP.
     """
 
-    schema_: Literal["emotion-edge/model/1"] = Field(SCHEMA, alias="schema")
+    schema_: Literal["emotion-edge/model/1"] = Field(alias="schema")
     name: str = Field(pattern=r"^[a-z0-9_-]{1,64}$")
     version: str = Field(min_length=1, max_length=64)
     labels: tuple[str, ...] = Field(min_length=2)

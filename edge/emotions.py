@@ -24,20 +24,20 @@ class Classifier:
     def logits(self, crop: Image) -> Floats:
         """Return the float32 logits (classes,) of a grey uint8 crop (size, size)."""
         (output,) = self._network(self._table[crop][None, :, :, None])
-        return (output[0].astype(np.float32) - self._zero) * np.float32(self._scale)
+        return np.asarray((output[0].astype(np.float32) - self._zero) * self._scale, np.float32)
 
     def __call__(self, crop: Image) -> Floats:
         """Return float32 probabilities (classes,) of a grey uint8 crop (size, size); they sum to one."""
-        return softmax(self.logits(crop) / self._temperature)
+        return softmax(self.logits(crop) / np.float32(self._temperature))
 
 
 def softmax(logits: Floats) -> Floats:
     """Softmax over the last axis."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return (powers / powers.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), np.float32)
 
 
 def _quantised_levels(bundle: Bundle, scale: float, zero: int) -> npt.NDArray[np.int8]:
     """Return the network's int8 input for each of the 256 grey levels."""
     values = (np.arange(256) - bundle.info.input.mean) / bundle.info.input.deviation
-    return np.clip(np.round(values / scale) + zero, -128, 127).astype(np.int8)
+    return np.asarray(np.clip(np.round(values / scale) + zero, -128, 127), np.int8)

@@ -101,6 +101,7 @@ def crop_transform(landmarks: Floats, rule: CropRule) -> Floats:
 
     Args:
         landmarks: float32 (6, 2) in the order of `Face.landmarks`.
+        rule: of the crop.
     """
     left, right = landmarks[LEFT_EYE].astype(float), landmarks[RIGHT_EYE].astype(float)
     middle = (left + right) / 2
@@ -121,7 +122,8 @@ def crop(image: Image, landmarks: Floats, rule: CropRule) -> Image:
     patch, transform = _shrunk_patch(image, transform, rule.size)
     grey = cv2.cvtColor(patch, cv2.COLOR_BGR2GRAY) if patch.ndim == 3 else patch
     size = (rule.size, rule.size)
-    return cv2.warpAffine(grey, transform, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    cut = cv2.warpAffine(grey, transform, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(cut, np.uint8)
 
 
 def _shrunk_patch(image: Image, transform: Floats, size: int) -> tuple[Image, Floats]:
@@ -137,7 +139,7 @@ def _shrunk_patch(image: Image, transform: Floats, size: int) -> tuple[Image, Fl
     if factor > 1:
         target = (patch.shape[1] // factor, patch.shape[0] // factor)
         scale = (patch.shape[1] / target[0], patch.shape[0] / target[1])
-        patch = cv2.resize(patch, target, interpolation=cv2.INTER_AREA)
+        patch = np.asarray(cv2.resize(patch, target, interpolation=cv2.INTER_AREA), np.uint8)
     else:
         scale = (1.0, 1.0)
     # Crop pixel = A · picture pixel + b, and picture pixel = patch pixel · scale + offset.
@@ -196,4 +198,4 @@ def _iou(one: Floats, many: Floats) -> Floats:
     high = np.minimum(one[:2] + one[2:4] / 2, many[:, :2] + many[:, 2:4] / 2)
     shared = np.prod(np.clip(high - low, 0, None), axis=1)
     union = np.prod(one[2:4]) + np.prod(many[:, 2:4], axis=1) - shared
-    return shared / np.maximum(union, 1e-6)
+    return np.asarray(shared / np.maximum(union, 1e-6), np.float32)

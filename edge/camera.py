@@ -1,0 +1,194 @@
+"""One camera from its source to its events: ties capture, lane and tracker together and says what they find."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from edge.events import Box, EndReason, Event, EventFace, event_id, state
+from edge.frames import Capture, Frame, Reason, Slot
+from edge.metrics import Metrics
+from edge.outbox import Outbox
+from edge.pipeline import TICKET_TIMEOUT, Lane, Pipeline
+from edge.settings import CameraSettings, TrackingSettings
+from edge.tracking import Rules, Track, Tracker, Transition
+
+log = logging.getLogger(__name__)
+
+#: The retained summary of the view is sent at most this often, seconds.
+VIEW_INTERVAL = 1.0
+#: The longest time between two frames that counts as time in view, seconds.
+LONGEST_STEP = 1.0
+
+
+class Camera:
+    """A camera of the node.
+
+    Args:
+        name: of the camera.
+        settings: of the camera.
+        tracking: when faces and emotions count.
+        node: name of the node.
+        labels: the emotions in the order of the model's output.
+        model: name and version of the model, for events.
+        pipeline: analyses the frames.
+        outbox: takes the events.
+        set_state: takes retained states, topic (below the node's) and payload.
+        metrics: counts.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: CameraSettings,
+        *,
+        tracking: TrackingSettings,
+        node: str,
+        labels: tuple[str, ...],
+        model: str,
+        pipeline: Pipeline,
+        outbox: Outbox,
+        set_state: Callable[[str, bytes], None],
+        metrics: Metrics,
+    ) -> None:
+        self.name = name
+        self._node = node
+        self._labels = labels
+        self._model = model
+        self._outbox = outbox
+        self._set_state = set_state
+        self._metrics = metrics
+        self._series = metrics.camera(name, labels)
+        rules = Rules(**tracking.model_dump())
+        self.live = settings.kind != "file"
+        self._slot = Slot(not self.live, pipeline.wake, self._series.frames_dropped["replaced"].inc)
+        self._lane = Lane(self._slot, Tracker(rules), self._series, self._analysed)
+        self.capture = Capture(name, settings, self._slot, self)
+        self._last: Frame | None = None
+        self._first_seen: dict[int, float] = {}
+        self._seq = 0
+        self._view: tuple[int, str] | None = None
+        self._view_sent = float("-inf")
+        self._complaint = ""
+        pipeline.add(self._lane)
+
+    def start(self) -> None:
+        """Say that the camera is not there yet, and begin to read it."""
+        self._series.up.set(0)
+        self._series.paused.set(0)
+        self._set_state(f"{self.name}/status", state("offline", reason="starting"))
+        self.capture.start()
+
+    def stop(self, timeout: float) -> None:
+        """Stop reading."""
+        self.capture.stop(timeout)
+
+    def end_faces(self, reason: EndReason) -> None:
+        """End every face."""
+        self._lane.end_faces(reason, self._closed)
+
+    def captured(self, frame: Frame) -> None:
+        """Count a frame that was read."""
+        self._series.frames_captured.inc()
+        if frame.lag is not None:
+            self._series.capture_lag.observe(frame.lag)
+
+    def online(self) -> None:
+        """The source gives frames."""
+        log.info("camera %s: online", self.name)
+        self._complaint = ""
+        self._series.up.set(1)
+        self._set_state(f"{self.name}/status", state("online"))
+
+    def offline(self, reason: Reason, message: str) -> None:
+        """The source gives no frames."""
+        line = f"camera {self.name}: offline ({reason}): {message}"
+        if line != self._complaint:
+            log.warning("%s", line)
+        self._complaint = line
+        self._series.up.set(0)
+        self._metrics.reconnect(self.name, reason)
+        self._set_state(f"{self.name}/status", state("offline", reason=reason))
+        if not self.live:
+            self._lane.drain(TICKET_TIMEOUT)
+        self.end_faces("camera_offline")
+        self._tell_view([], float("inf"))
+
+    def _analysed(self, frame: Frame, transitions: Sequence[Transition], tracks: Sequence[Track]) -> None:
+        """Take in the result of one frame; called in order, under the lane's lock."""
+        step = min(frame.time - self._last.time, LONGEST_STEP) if self._last else 0.0
+        self._last = frame
+        self._outbox.put([self._event(transition, frame, "left") for transition in transitions])
+        for track in tracks:
+            if track.last_seen == frame.time:
+                self._series.face_seconds[self._labels[track.emotion]].inc(max(0.0, step))
+        self._series.faces_in_view.set(len(tracks))
+        self._tell_view(tracks, frame.captured)
+
+    def _closed(self, transitions: Sequence[Transition], reason: EndReason) -> None:
+        last = self._last
+        if last is not None:
+            self._outbox.put([self._event(transition, last, reason) for transition in transitions])
+
+    def _event(self, transition: Transition, frame: Frame, end_reason: EndReason) -> Event:
+        def wall(time: float) -> float:
+            return frame.wall - (frame.time - time)
+
+        if transition.type == "start":
+            # Kept, so that a step of the wall clock does not change it between a face's events.
+            self._first_seen[transition.number] = wall(transition.first_seen)
+            self._series.faces.inc()
+        first_seen = self._first_seen[transition.number]
+        if transition.type == "end":
+            del self._first_seen[transition.number]
+        self._series.events[transition.type].inc()
+        self._seq += 1
+        time, epoch = wall(transition.time), self._outbox.epoch
+        return Event(
+            id=event_id(self._node, self.name, epoch, self._seq, time),
+            epoch=epoch,
+            seq=self._seq,
+            node=self._node,
+            camera=self.name,
+            type=transition.type,
+            time=time,
+            first_seen=first_seen,
+            face=EventFace(
+                f"{self._node}-{self.name}-{epoch}-{transition.number}",
+                _clipped(transition.box),
+                round(transition.confidence, 4),
+            ),
+            emotion=self._labels[transition.emotion],
+            probability=round(float(transition.probabilities[transition.emotion]), 4),
+            probabilities={
+                label: round(float(p), 4) for label, p in zip(self._labels, transition.probabilities, strict=True)
+            },
+            previous=None if transition.previous is None else self._labels[transition.previous],
+            duration=None if transition.duration is None else round(transition.duration, 3),
+            reason=end_reason if transition.type == "end" else None,
+            model=self._model,
+        )
+
+    def _tell_view(self, tracks: Sequence[Track], now: float) -> None:
+        """Send the retained summary of the view when it has changed, at most once a second."""
+        dominant = Counter(self._labels[track.emotion] for track in tracks).most_common(1)
+        view = (len(tracks), dominant[0][0] if dominant else "none")
+        if view == self._view or now - self._view_sent < VIEW_INTERVAL:
+            return
+        self._view = view
+        self._view_sent = now if now != float("inf") else self._view_sent
+        mean = np.mean([track.probabilities for track in tracks], axis=0) if tracks else np.zeros(len(self._labels))
+        scores = {label: round(float(score), 4) for label, score in zip(self._labels, mean, strict=True)}
+        payload = {"faces": view[0], "emotion": view[1], "scores": scores}
+        self._set_state(f"{self.name}/emotion", json.dumps(payload, separators=(",", ":")).encode())
+
+
+def _clipped(box: Box) -> Box:
+    """Clip a box to the picture."""
+    left, top = (min(max(value, 0.0), 1.0) for value in (box.x, box.y))
+    right, bottom = (min(max(value, 0.0), 1.0) for value in (box.x + box.width, box.y + box.height))
+    return Box(round(left, 4), round(top, 4), round(right - left, 4), round(bottom - top, 4))

@@ -1,0 +1,141 @@
+"""The command `emotion-edge`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from edge import __version__
+from edge.bundle import DEFAULT_MODEL, BundleError, read_bundle
+from edge.classify import ImageError, PictureClassifier, annotate, read_image, write_image
+from edge.demo import DemoError, EmbeddedBroker, broker_answers, demo_settings, event_line
+from edge.events import Event
+from edge.http import HttpError
+from edge.litert import RuntimeMissingError
+from edge.service import Service
+from edge.settings import Settings, SettingsError, load_settings
+
+DEFAULT_CONFIG = Path("/etc/emotion-edge/edge.yaml")
+#: Everything that a user can mend; printed as it is, without a traceback.
+MENDABLE = (SettingsError, BundleError, ImageError, HttpError, DemoError, RuntimeMissingError)
+config_option = click.option(
+    "--config", "-c", type=click.Path(path_type=Path), help=f"Settings file. [default: {DEFAULT_CONFIG}]"
+)
+
+
+@click.group()
+@click.version_option(__version__, prog_name="emotion-edge")
+def cli() -> None:
+    """Emotion events from camera streams, over MQTT."""
+
+
+@cli.command()
+@config_option
+@click.option("--demo", is_flag=True, help="Without settings: a bundled clip, and a broker of its own if none answers.")
+@click.option("--source", help="With --demo: a webcam's index, an rtsp:// address or a video file instead of the clip.")
+@click.option(
+    "--print", "print_events", is_flag=True, help="Print each event as it is published. [default with --demo]"
+)
+def run(config: Path | None, demo: bool, source: str | None, print_events: bool) -> None:
+    """Run the daemon until Ctrl-C or SIGTERM."""
+    if source and not demo:
+        raise click.UsageError("--source goes with --demo; name cameras in the settings file")
+    settings = demo_settings(source) if demo and config is None else load_settings(config or DEFAULT_CONFIG)
+    logging.basicConfig(format="%(levelname)s %(message)s", level=settings.log_level.upper(), stream=sys.stderr)
+    service = Service(settings, published=_print_event if print_events or demo else _ignore)
+    broker = None
+    if demo:
+        if not broker_answers(settings.mqtt):
+            broker = EmbeddedBroker(settings.mqtt)
+            broker.start()
+        _say_where(settings, embedded=broker is not None)
+    code = service.run()
+    if broker is not None:
+        broker.stop()
+    # Threads still blocked inside OpenCV must not hold up the end.
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+def check(config: Path) -> None:
+    """Check a settings file and the model it names; says file, line and key of a mistake."""
+    settings = load_settings(config)
+    bundle = read_bundle(settings.model)
+    cameras = ", ".join(settings.cameras)
+    click.echo(
+        f"{config}: good; node {settings.node}, cameras {cameras}, model {bundle.info.name} {bundle.info.version}"
+    )
+
+
+@cli.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print a list of {file, faces} as JSON, nothing else.")
+@click.option("--annotate", "output", type=click.Path(path_type=Path), help="Draw the faces into a copy (one picture).")
+@click.option("--model", type=click.Path(path_type=Path), default=DEFAULT_MODEL, help="Model file.")
+@click.option(
+    "--threshold", type=click.FloatRange(0.05, 0.99), default=0.6, show_default=True, help="Least confidence."
+)
+def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model: Path, threshold: float) -> None:
+    """Print the faces of pictures, with boxes and probabilities."""
+    if output and len(images) > 1:
+        raise click.UsageError("--annotate takes one picture")
+    find = PictureClassifier(read_bundle(model), threshold)
+    documents = []
+    for path in images:
+        image = read_image(path)
+        portraits = find(image)
+        faces = [portrait.as_dict() for portrait in portraits]
+        documents.append({"file": str(path), "faces": faces})
+        if output:
+            write_image(output, annotate(image, portraits))
+        if not as_json:
+            click.echo(f"{path}: {len(faces) or 'no'} face{'' if len(faces) == 1 else 's'}")
+            for portrait in portraits:
+                click.echo(f"  {_portrait_line(portrait.box, portrait.confidence, portrait.probabilities)}")
+    if as_json:
+        click.echo(json.dumps(documents, indent=2))
+
+
+def _portrait_line(box: tuple[float, ...], confidence: float, probabilities: dict[str, float]) -> str:
+    x, y, width, height = (round(value) for value in box)
+    ranked = sorted(probabilities.items(), key=lambda item: -item[1])
+    emotions = ", ".join(f"{label} {100 * value:.0f} %" for label, value in ranked if value >= 0.01)
+    return f"{width}×{height} at {x},{y}, confidence {confidence:.2f}: {emotions}"
+
+
+def _say_where(settings: Settings, embedded: bool) -> None:
+    mqtt = settings.mqtt
+    note = " (embedded: no other answered there)" if embedded else ""
+    click.echo(f"broker   {mqtt.host}:{mqtt.port}{note}")
+    click.echo(f"topics   {mqtt.base}/{settings.node}/#      mosquitto_sub -h {mqtt.host} -t '{mqtt.base}/#' -v")
+    click.echo(f"metrics  http://{settings.metrics.host}:{settings.metrics.port}/metrics")
+    for name, camera in settings.cameras.items():
+        click.echo(f"camera   {name}: {camera.source}")
+    click.echo("events, as they are published (Ctrl-C ends):")
+
+
+def _print_event(event: Event) -> None:
+    click.echo(event_line(event))
+
+
+def _ignore(_event: Event) -> None:
+    """Do nothing with an event."""
+
+
+def main() -> None:
+    """Run the command; a mistake that the user can mend is one line on stderr and exit code 2."""
+    try:
+        cli()
+    except MENDABLE as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,101 @@
+"""The demo: a bundled clip or any source, an embedded broker where none answers, events printed as they go out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from pathlib import Path
+
+from edge.events import Event, rfc3339
+from edge.settings import CameraSettings, MqttSettings, Settings
+
+CLIP = Path(__file__).parent / "media" / "demo.mp4"
+CAMERA = "demo"
+BROKER_TIMEOUT = 5.0
+
+
+class DemoError(RuntimeError):
+    """The demo cannot start; the message says what to do."""
+
+
+def demo_settings(source: str | None) -> Settings:
+    """Return settings for one camera: `source` once, or the bundled clip for ever."""
+    camera = CameraSettings(source=source) if source else CameraSettings(source=str(CLIP), loop=True)
+    return Settings(cameras={CAMERA: camera})
+
+
+def broker_answers(settings: MqttSettings) -> bool:
+    """Tell whether something listens at the broker's address."""
+    try:
+        socket.create_connection((settings.host, settings.port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class EmbeddedBroker:
+    """An MQTT 3.1.1 broker in this process (amqtt, from the extra `demo`), for machines without one.
+
+    Args:
+        settings: where to listen.
+    """
+
+    def __init__(self, settings: MqttSettings) -> None:
+        self._address = f"{settings.host}:{settings.port}"
+        self._loop = asyncio.new_event_loop()
+        self._started = threading.Event()
+        self._failure: str | None = None
+        self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
+
+    def start(self) -> None:
+        """Listen. Raises `DemoError`."""
+        try:
+            import amqtt.broker  # noqa: F401 - only the demo needs it
+        except ImportError:
+            raise DemoError(
+                f"no broker answers at {self._address}: start one, name another in the settings, "
+                "or install the demo's own with pip install 'emotion-edge[demo]'"
+            ) from None
+        logging.getLogger("amqtt").setLevel(logging.CRITICAL)
+        logging.getLogger("transitions").setLevel(logging.CRITICAL)
+        self._thread.start()
+        self._started.wait(BROKER_TIMEOUT)
+        if self._failure is not None or not self._started.is_set():
+            raise DemoError(f"the embedded broker cannot listen at {self._address}: {self._failure or 'no answer'}")
+
+    def stop(self) -> None:
+        """Stop listening."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(1.0)
+
+    def _run(self) -> None:
+        from amqtt.broker import Broker
+        from amqtt.errors import AMQTTError
+
+        asyncio.set_event_loop(self._loop)
+        configuration = {
+            "listeners": {"default": {"type": "tcp", "bind": self._address}},
+            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+        }
+        try:
+            broker = Broker(configuration, loop=self._loop)
+            self._loop.run_until_complete(broker.start())
+        except (AMQTTError, OSError) as error:
+            self._failure = str(error)
+        self._started.set()
+        if self._failure is None:
+            self._loop.run_forever()
+
+
+def event_line(event: Event) -> str:
+    """Return one readable line about an event."""
+    clock = rfc3339(event.time)[11:23]
+    emotion = f"{event.emotion} {100 * event.probability:.0f} %"
+    if event.type == "change":
+        emotion = f"{event.previous} → {emotion}"
+    tail = f", {event.duration:.1f} s" if event.duration is not None else ""
+    why = f" ({event.reason})" if event.reason else ""
+    face = event.face.id.rsplit("-", 1)[-1]
+    return f"{clock}  {event.camera}  face {face:>3}  {event.type:<6}  {emotion}{tail}{why}"

@@ -1,0 +1,147 @@
+"""Every Prometheus series, in one table. Who measures calls the methods of `Metrics` or holds a bound series."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+
+PREFIX = "emotion_edge"
+STAGES = ("detect", "classify", "track")
+STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)  # and +Inf: eight
+AGE_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0)
+LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+ACK_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
+EVENT_TYPES = ("start", "change", "end")
+DROPPED_FRAMES = ("replaced", "timeout", "failed")
+DROPPED_EVENTS = ("overflow", "refused", "stopped")
+
+
+@dataclass(frozen=True)
+class CameraSeries:
+    """The series of one camera, bound to its label."""
+
+    frames_captured: Counter
+    frames_analysed: Counter
+    frame_age: Histogram
+    capture_lag: Histogram
+    faces: Counter
+    faces_in_view: Gauge
+    up: Gauge
+    paused: Gauge
+    frames_dropped: dict[str, Counter]
+    face_seconds: dict[str, Counter]
+    events: dict[str, Counter]
+
+
+class Metrics:
+    """The daemon's series, in a registry of their own.
+
+    Args:
+        node: name of the node.
+        version: of the daemon.
+    """
+
+    def __init__(self, node: str, version: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        self._frames_captured = self._counter("frames_captured_total", "Frames read from the source.", "camera")
+        self._frames_dropped = self._counter(
+            "frames_dropped_total", "Frames that no result came of, by reason.", "camera", "reason"
+        )
+        self._frames_analysed = self._counter(
+            "frames_analysed_total", "Frames whose faces reached the tracker.", "camera"
+        )
+        self._frame_age = self._histogram(
+            "frame_age_seconds", "From the return of read() to the tracker's result.", AGE_BUCKETS, "camera"
+        )
+        self._capture_lag = self._histogram(
+            "capture_lag_seconds", "How far the stream was behind before read(), less the least.", LAG_BUCKETS, "camera"
+        )
+        self._faces = self._counter("faces_total", "Faces that gave a start event.", "camera")
+        self._faces_in_view = self._gauge("faces_in_view", "Faces being reported now.", "camera")
+        self._face_seconds = self._counter(
+            "face_seconds_total", "Time that faces showed an emotion.", "camera", "emotion"
+        )
+        self._events = self._counter("events_total", "Events made.", "camera", "type")
+        self._camera_up = self._gauge("camera_up", "Whether the source gives frames.", "camera")
+        self._camera_paused = self._gauge("camera_paused", "Whether the camera is paused by command.", "camera")
+        self._reconnects = self._counter(
+            "camera_reconnects_total", "Times the source was lost and opened again, by reason.", "camera", "reason"
+        )
+        stage = self._histogram("stage_duration_seconds", "Time of one pass of a stage.", STAGE_BUCKETS, "stage")
+        inferences = self._counter("inferences_total", "Networks run.", "stage")
+        dropped = self._counter("events_dropped_total", "Events never delivered, by reason.", "reason")
+        self.stages = {name: stage.labels(name) for name in STAGES}
+        self.inferences = {name: inferences.labels(name) for name in ("detect", "classify")}
+        self.events_dropped = {reason: dropped.labels(reason) for reason in DROPPED_EVENTS}
+        self.publish_ack = self._histogram(
+            "publish_ack_seconds", "From publishing to the acknowledgement.", ACK_BUCKETS
+        )
+        self.mqtt_connected = self._gauge("mqtt_connected", "Whether the broker has accepted the connection.")
+        self.mqtt_reconnects = self._counter("mqtt_reconnects_total", "Connections to the broker after the first.")
+        self._outbox_events = self._gauge("outbox_events", "Events waiting for the broker.")
+        self._outbox_bytes = self._gauge("outbox_bytes", "Size of the events waiting for the broker.")
+        self._outbox_oldest = self._gauge("outbox_oldest_seconds", "Age of the oldest event waiting.")
+        stalls = self._counter("watchdog_stalls_total", "Times a stage made no progress within its limit.", "stage")
+        self.stalls = {name: stalls.labels(name) for name in ("capture", "analysis", "publish")}
+        self._build_info = self._gauge("build_info", "Always 1.", "version", "python", "node")
+        self._build_info.labels(version, platform.python_version(), node).set(1)
+        self._model_info = self._gauge("model_info", "The emotion model in use; always 1.", "name", "version")
+        self._host_temperature = self._gauge("host_temperature_celsius", "Of the processor; absent if unknown.", "zone")
+        self._host_throttled = self._gauge(
+            "host_throttled", "Whether the processor is slowed down; absent if unknown.", "kind"
+        )
+
+    def camera(self, name: str, emotions: tuple[str, ...]) -> CameraSeries:
+        """Create the series of a camera, all label values included, so that rates exist from the start."""
+        return CameraSeries(
+            frames_captured=self._frames_captured.labels(name),
+            frames_analysed=self._frames_analysed.labels(name),
+            frame_age=self._frame_age.labels(name),
+            capture_lag=self._capture_lag.labels(name),
+            faces=self._faces.labels(name),
+            faces_in_view=self._faces_in_view.labels(name),
+            up=self._camera_up.labels(name),
+            paused=self._camera_paused.labels(name),
+            frames_dropped={reason: self._frames_dropped.labels(name, reason) for reason in DROPPED_FRAMES},
+            face_seconds={emotion: self._face_seconds.labels(name, emotion) for emotion in emotions},
+            events={kind: self._events.labels(name, kind) for kind in EVENT_TYPES},
+        )
+
+    def reconnect(self, camera: str, reason: str) -> None:
+        """Count a lost source."""
+        self._reconnects.labels(camera, reason).inc()
+
+    def model(self, name: str, version: str) -> None:
+        """Name the model in use."""
+        self._model_info.clear()
+        self._model_info.labels(name, version).set(1)
+
+    def outbox(self, events: Callable[[], int], size: Callable[[], int], oldest: Callable[[], float]) -> None:
+        """Read the queue's figures when asked for."""
+        self._outbox_events.set_function(events)
+        self._outbox_bytes.set_function(size)
+        self._outbox_oldest.set_function(oldest)
+
+    def host(self, temperatures: dict[str, float], throttled: dict[str, bool]) -> None:
+        """Set what the kernel tells of the machine."""
+        for zone, celsius in temperatures.items():
+            self._host_temperature.labels(zone).set(celsius)
+        for kind, value in throttled.items():
+            self._host_throttled.labels(kind).set(value)
+
+    def text(self) -> bytes:
+        """Return the series in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"{PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"{PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"{PREFIX}_{name}", text, labels, buckets=buckets, registry=self.registry)

@@ -1,0 +1,276 @@
+"""The only file that speaks to the broker.
+
+One thread connects, sends the last values of all states, then events from the outbox in order. MQTT 5 first, 3.1.1 for
+a broker that refuses version 5. Every connection uses a client of its own: paho keeps nothing that is not in the
+outbox too.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.events import Event, state
+from edge.metrics import Metrics
+from edge.outbox import Outbox
+from edge.settings import MqttSettings
+
+log = logging.getLogger(__name__)
+
+#: Events sent and not yet acknowledged, at most: what a lost connection can deliver twice.
+WINDOW = 20
+CONNECT_TIMEOUT = 5.0
+#: Seconds without any acknowledgement, while one is due, after which the connection is given up.
+ACK_TIMEOUT = 30.0
+BACK_OFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
+JITTER = 0.2
+UNSUPPORTED_VERSION = 0x84
+SESSION_TAKEN_OVER = 0x8E
+#: A refusal of one message that another try will not change (MQTT 5, 3.4.2.1); others are tried again.
+FINAL_REFUSALS = {0x90, 0x95, 0x99}
+LAST_WILL = state("offline", reason="lost")
+
+
+class Publisher:
+    """Publishes states and events.
+
+    Args:
+        settings: of the broker.
+        node: name of the node.
+        outbox: where events wait.
+        metrics: counts what happens.
+        published: called, in the network thread, with each event that the broker acknowledged.
+    """
+
+    def __init__(
+        self,
+        settings: MqttSettings,
+        node: str,
+        outbox: Outbox,
+        metrics: Metrics,
+        published: Callable[[Event], None] = lambda _: None,
+    ) -> None:
+        self.connected = threading.Event()
+        self.base = f"{settings.base}/{node}"
+        self._settings = settings
+        self._node = node
+        self._outbox = outbox
+        self._metrics = metrics
+        self._published = published
+        self._states: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+        self._leave = threading.Event()
+        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._session: _Session | None = None
+        self._connections = 0
+        self._complaint = ""
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> int:
+        """Deliver what waits, for at most `timeout` seconds, say `offline`, leave; returns the events left behind."""
+        if self.connected.is_set():
+            self._outbox.wait_empty(timeout)
+        self.set_state("status", state("offline", reason="stopped"))
+        self._leave.set()
+        self._thread.join(timeout)
+        return len(self._outbox)
+
+    def set_state(self, topic: str, payload: bytes) -> None:
+        """Keep `payload` as the retained value of `topic` (below `<base>/<node>/`) and send it if connected."""
+        with self._lock:
+            self._states[topic] = payload
+            session = self._session
+            if session is not None and self.connected.is_set():
+                session.client.publish(f"{self.base}/{topic}", payload, qos=1, retain=True)
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._leave.is_set():
+            session = _Session(self, self._protocol)
+            again_at_once = self._connect(session)
+            if session.accepted:
+                attempt = 0
+                self._serve(session)
+            session.close()
+            self._outbox.withdraw()
+            if not again_at_once and not self._leave.is_set():
+                pause = BACK_OFF[min(attempt, len(BACK_OFF) - 1)]
+                attempt += 1
+                self._leave.wait(pause * random.uniform(1 - JITTER, 1 + JITTER))  # noqa: S311
+
+    def _connect(self, session: _Session) -> bool:
+        """Connect and wait for the answer; tells whether to try again at once, with the older protocol."""
+        where = f"broker {self._settings.host}:{self._settings.port}"
+        try:
+            session.client.connect(self._settings.host, self._settings.port, self._settings.keepalive)
+        except (OSError, ValueError) as error:
+            self._complain(f"{where}: {error}; trying again")
+            return False
+        session.client.loop_start()
+        session.answered.wait(CONNECT_TIMEOUT)
+        if session.accepted:
+            version = "5" if session.protocol is MQTTProtocolVersion.MQTTv5 else "3.1.1"
+            log.info("%s: connected (MQTT %s)", where, version)
+            self._complaint = ""
+            return False
+        if session.refusal == UNSUPPORTED_VERSION and session.protocol is MQTTProtocolVersion.MQTTv5:
+            log.info("%s: speaks no MQTT 5, using 3.1.1", where)
+            self._protocol = MQTTProtocolVersion.MQTTv311
+            return True
+        self._complain(f"{where}: {session.complaint or 'no answer to the connection request'}; trying again")
+        return False
+
+    def _complain(self, line: str) -> None:
+        """Log a failure once, not at every try."""
+        if line != self._complaint and not self._leave.is_set():
+            log.warning("%s", line)
+        self._complaint = line
+
+    def _serve(self, session: _Session) -> None:
+        """Publish over one connection until it is lost or we leave."""
+        self._connections += 1
+        if self._connections > 1:
+            self._metrics.mqtt_reconnects.inc()
+        with self._lock:
+            self._session = session
+            self.connected.set()
+            for topic, payload in self._states.items():
+                session.client.publish(f"{self.base}/{topic}", payload, qos=1, retain=True)
+        self._metrics.mqtt_connected.set(1)
+        session.client.subscribe(f"{self.base}/status", qos=1)
+        while not session.lost.is_set() and not self._leave.is_set():
+            if session.overdue(time.monotonic()):
+                self._complain(f"broker: no acknowledgement for {ACK_TIMEOUT:.0f} s; connecting again")
+                break
+            if not session.has_room(timeout=0.2):
+                continue
+            event = self._outbox.offer(timeout=0.2)
+            if event is not None:
+                session.publish(f"{self.base}/{event.camera}/event", event)
+        with self._lock:
+            self._session = None
+            self.connected.clear()
+        self._metrics.mqtt_connected.set(0)
+
+    def acknowledged(self, event_id: str, seconds: float) -> None:
+        """The broker has the event."""
+        self._metrics.publish_ack.observe(seconds)
+        event = self._outbox.acknowledge(event_id)
+        if event is not None:
+            self._published(event)
+
+    def refused(self, event_id: str, reason: ReasonCode) -> None:
+        """The broker will never take the event."""
+        if self._outbox.acknowledge(event_id) is not None:
+            self._metrics.events_dropped["refused"].inc()
+            log.warning("broker refused event %s: %s", event_id, reason)
+
+    def own_status(self, client: paho.Client, payload: bytes) -> None:
+        """Overrule a last will of an earlier connection that came late."""
+        with self._lock:
+            mine = self._states.get("status")
+            if mine is not None and payload == LAST_WILL and not self._leave.is_set():
+                client.publish(f"{self.base}/status", mine, qos=1, retain=True)
+
+    def make_client(self, protocol: MQTTProtocolVersion) -> paho.Client:
+        """Return a client with login and last will, not yet connected."""
+        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"emotion-edge-{self._node}", protocol=protocol)
+        if self._settings.username is not None:
+            password = self._settings.password
+            client.username_pw_set(self._settings.username, password.get_secret_value() if password else None)
+        client.will_set(f"{self.base}/status", LAST_WILL, qos=1, retain=True)
+        client.connect_timeout = CONNECT_TIMEOUT
+        return client
+
+
+class _Session:
+    """One connection: paho's client, its answer, and the events under way."""
+
+    def __init__(self, publisher: Publisher, protocol: MQTTProtocolVersion) -> None:
+        self.protocol = protocol
+        self.client = publisher.make_client(protocol)
+        self.answered = threading.Event()
+        self.lost = threading.Event()
+        self.accepted = False
+        self.refusal: int | None = None
+        self.complaint = ""
+        self._publisher = publisher
+        self._changed = threading.Condition()
+        self._under_way: dict[int, tuple[str, float]] = {}
+        self.client.on_connect = self._on_connect
+        self.client.on_disconnect = self._on_disconnect
+        self.client.on_publish = self._on_publish
+        self.client.on_message = self._on_message
+
+    def has_room(self, timeout: float) -> bool:
+        """Wait until another event may be sent."""
+        with self._changed:
+            return self._changed.wait_for(lambda: len(self._under_way) < WINDOW or self.lost.is_set(), timeout)
+
+    def overdue(self, now: float) -> bool:
+        """Tell whether an acknowledgement is due for too long."""
+        with self._changed:
+            oldest = next(iter(self._under_way.values()), None)
+        return oldest is not None and now - oldest[1] > ACK_TIMEOUT
+
+    def publish(self, topic: str, event: Event) -> None:
+        """Send an event."""
+        # Under the lock, because the acknowledgement can arrive before publish() returns.
+        with self._changed:
+            info = self.client.publish(topic, event.encode(), qos=1)
+            self._under_way[info.mid] = (event.id, time.monotonic())
+
+    def close(self) -> None:
+        """Say goodbye, so that the last will stays unsaid, and end paho's thread."""
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def _on_connect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
+        self.accepted = not reason.is_failure
+        if reason.is_failure:
+            self.refusal = reason.value
+            remedy = " (check mqtt.username and mqtt.password)" if reason.value in (0x86, 0x87) else ""
+            self.complaint = f"refused the connection: {reason}{remedy}"
+        self.answered.set()
+
+    def _on_disconnect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
+        if reason.value == SESSION_TAKEN_OVER:
+            log.error("broker: another program connected as the same node; give each a `node` of its own")
+        elif self.accepted and not self._publisher._leave.is_set():
+            log.warning("broker: connection lost (%s)", reason)
+        self._end()
+
+    def _on_publish(self, _c: paho.Client, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
+        with self._changed:
+            event_id, sent = self._under_way.pop(mid, (None, 0.0))
+            self._changed.notify_all()
+        if event_id is None:
+            return
+        if not reason.is_failure:
+            self._publisher.acknowledged(event_id, time.monotonic() - sent)
+        elif reason.value in FINAL_REFUSALS:
+            self._publisher.refused(event_id, reason)
+        else:
+            log.warning("broker: does not take events now (%s); they are kept", reason)
+            self._end()
+
+    def _on_message(self, client: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
+        self._publisher.own_status(client, bytes(message.payload))
+
+    def _end(self) -> None:
+        self.lost.set()
+        self.answered.set()
+        with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,255 @@
+"""The worker threads and what ties them: the only file that starts analysis threads.
+
+Each camera is a lane that issues numbered tickets, one per frame. Workers, each with its own detector and classifier,
+take the next ticket of the lane that has waited longest; they keep no state. What they find goes to the lane's tracker
+under the lane's lock and in the order of the tickets, whichever worker is done first.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from edge.bundle import Bundle
+from edge.emotions import Classifier
+from edge.events import Box, EndReason
+from edge.faces import Detector, Image, crop
+from edge.frames import Frame, Slot
+from edge.metrics import CameraSeries, Metrics
+from edge.tracking import Observation, Track, Tracker, Transition
+
+log = logging.getLogger(__name__)
+
+#: A ticket not answered within this many seconds is skipped.
+TICKET_TIMEOUT = 5.0
+#: A worker that raises is started again; this often within a minute, the process gives up.
+RESTARTS_PER_MINUTE = 5
+IDLE = 0.2
+#: A worker inside one analysis for longer than this makes no progress.
+STUCK = 10.0
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A frame on its way through a worker."""
+
+    number: int
+    frame: Frame
+    issued: float
+
+
+#: Told of each analysed frame: the frame, what changed, and the faces in view.
+Listener = Callable[[Frame, Sequence[Transition], Sequence[Track]], None]
+
+
+class Lane:
+    """One camera's frames, tickets and tracker.
+
+    Args:
+        slot: where the camera's frames arrive.
+        tracker: of this camera.
+        series: of this camera.
+        listener: told of each analysed frame, in order, under the lane's lock.
+    """
+
+    def __init__(self, slot: Slot, tracker: Tracker, series: CameraSeries, listener: Listener) -> None:
+        self.slot = slot
+        self.series = series
+        self.last_served = 0.0
+        self._tracker = tracker
+        self._listener = listener
+        self._lock = threading.Condition()
+        self._open: dict[int, Ticket] = {}
+        self._answers: dict[int, tuple[Frame, Sequence[Observation]] | None] = {}
+        self._issued = 0
+        self._next = 0
+
+    def in_flight(self) -> int:
+        """Return how many tickets are with workers."""
+        return len(self._open)
+
+    def issue(self, now: float) -> Ticket | None:
+        """Take the waiting frame and number it."""
+        with self._lock:
+            frame = self.slot.take()
+            if frame is None:
+                return None
+            ticket = Ticket(self._issued, frame, now)
+            self._issued += 1
+            self._open[ticket.number] = ticket
+            self.last_served = now
+            return ticket
+
+    def answer(self, ticket: Ticket, observations: Sequence[Observation] | None) -> None:
+        """Hand in a ticket; none for a frame that could not be analysed. Late answers are ignored."""
+        with self._lock:
+            if self._open.pop(ticket.number, None) is None:
+                return
+            if observations is None:
+                self.series.frames_dropped["failed"].inc()
+            self._answers[ticket.number] = None if observations is None else (ticket.frame, observations)
+            self._follow()
+
+    def drain(self, timeout: float) -> None:
+        """Wait until every frame that was read is analysed, for at most `timeout` seconds."""
+        with self._lock:
+            self._lock.wait_for(lambda: not self.slot.full() and not self._open, timeout)
+
+    def expire(self, now: float) -> int:
+        """Skip tickets that were not answered in time; returns how many."""
+        with self._lock:
+            late = [ticket for ticket in self._open.values() if now - ticket.issued > TICKET_TIMEOUT]
+            for ticket in late:
+                del self._open[ticket.number]
+                self._answers[ticket.number] = None
+                self.series.frames_dropped["timeout"].inc()
+            self._follow()
+            return len(late)
+
+    def end_faces(self, reason: EndReason, close: Callable[[Sequence[Transition], EndReason], None]) -> None:
+        """End every face of this camera, `close` being told under the lane's lock."""
+        with self._lock:
+            close(self._tracker.close(), reason)
+            self.series.faces_in_view.set(0)
+
+    def _follow(self) -> None:
+        """Give the tracker, in order, every answer up to the first ticket still out."""
+        self._lock.notify_all()
+        while self._next in self._answers:
+            answer = self._answers.pop(self._next)
+            self._next += 1
+            if answer is None:
+                continue
+            frame, observations = answer
+            height, width = frame.image.shape[:2]
+            self._tracker.aspect = width / height
+            transitions = self._tracker.update(frame.time, observations)
+            self._listener(frame, transitions, self._tracker.in_view())
+            self.series.frames_analysed.inc()
+            self.series.frame_age.observe(time.monotonic() - frame.captured)
+
+
+class Analyser:
+    """One worker's detector and classifier: finds faces and reads their expression. One per thread."""
+
+    def __init__(self, bundle: Bundle, threshold: float, metrics: Metrics) -> None:
+        self._detector = Detector(threshold)
+        self._classifier = Classifier(bundle)
+        self._metrics = metrics
+
+    def __call__(self, image: Image) -> list[Observation]:
+        """Return what is seen in a BGR picture, boxes in fractions of it."""
+        started = time.perf_counter()
+        faces = self._detector(image)
+        found = time.perf_counter()
+        height, width = image.shape[:2]
+        observations = []
+        for face in faces:
+            probabilities = self._classifier(crop(image, face.landmarks, self._classifier.rule))
+            x, y, w, h = face.box
+            box = Box(x / width, y / height, w / width, h / height)
+            observations.append(Observation(box, face.confidence, probabilities))
+        self._metrics.stages["detect"].observe(found - started)
+        self._metrics.inferences["detect"].inc()
+        if faces:
+            self._metrics.stages["classify"].observe(time.perf_counter() - found)
+            self._metrics.inferences["classify"].inc(len(faces))
+        return observations
+
+
+class Pipeline:
+    """Workers over lanes.
+
+    Args:
+        make_analyser: called once by each worker, in its thread.
+        workers: how many threads.
+    """
+
+    def __init__(self, make_analyser: Callable[[], Callable[[Image], list[Observation]]], workers: int) -> None:
+        self._make_analyser = make_analyser
+        self._workers = workers
+        self._lanes: list[Lane] = []
+        self._wake = threading.Condition()
+        self._stopped = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._restarts: deque[float] = deque()
+        self._busy_since: dict[str, float] = {}
+        self.failed = threading.Event()
+
+    def add(self, lane: Lane) -> None:
+        """Add a camera, before `start`."""
+        self._lanes.append(lane)
+
+    def start(self) -> None:
+        """Start the workers."""
+        for number in range(self._workers):
+            thread = threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self, timeout: float) -> None:
+        """Stop the workers; frames they hold are still answered if that takes no longer than `timeout` seconds."""
+        self._stopped.set()
+        self.wake()
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def wake(self) -> None:
+        """Say that a frame has come."""
+        with self._wake:
+            self._wake.notify()
+
+    def check(self, now: float) -> int:
+        """Skip tickets out for too long; returns how many. Called every second."""
+        return sum(lane.expire(now) for lane in self._lanes)
+
+    def stuck(self, now: float) -> bool:
+        """Tell whether a worker has been inside one analysis for too long."""
+        return any(now - since > STUCK for since in list(self._busy_since.values()))
+
+    def _work(self) -> None:
+        """Analyse until stopped. A supervision point: whatever an analysis raises costs its frame, not the daemon."""
+        analyse: Callable[[Image], list[Observation]] | None = None
+        name = threading.current_thread().name
+        while not self._stopped.is_set():
+            lane, ticket = self._take()
+            if lane is None or ticket is None:
+                continue
+            self._busy_since[name] = time.monotonic()
+            try:
+                if analyse is None:
+                    analyse = self._make_analyser()
+                observations = analyse(ticket.frame.image)
+            except Exception:
+                analyse = None
+                lane.answer(ticket, None)
+                self._count_restart()
+            else:
+                lane.answer(ticket, observations)
+            finally:
+                del self._busy_since[name]
+
+    def _take(self) -> tuple[Lane | None, Ticket | None]:
+        """Take the next ticket of the lane that has waited longest, waiting a moment for one."""
+        with self._wake:
+            ready = [lane for lane in self._lanes if lane.slot.full() and lane.in_flight() < self._workers]
+            if not ready:
+                self._wake.wait(IDLE)
+                return None, None
+            lane = min(ready, key=lambda lane: lane.last_served)
+            return lane, lane.issue(time.monotonic())
+
+    def _count_restart(self) -> None:
+        now = time.monotonic()
+        self._restarts.append(now)
+        while self._restarts and now - self._restarts[0] > 60:
+            self._restarts.popleft()
+        log.exception("analysis failed; the worker starts again")
+        if len(self._restarts) >= RESTARTS_PER_MINUTE:
+            log.error("analysis failed %d times within a minute: giving up", len(self._restarts))
+            self.failed.set()

@@ -1,0 +1,135 @@
+"""Builds everything from the settings, starts it, supervises it, stops it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+import cv2
+
+from edge import __version__, systemd
+from edge.bundle import read_bundle
+from edge.camera import Camera
+from edge.events import Event, state
+from edge.http import HttpServer
+from edge.metrics import Metrics
+from edge.mqtt import Publisher
+from edge.outbox import Outbox
+from edge.pipeline import Analyser, Pipeline
+from edge.settings import Settings
+
+log = logging.getLogger(__name__)
+
+TICK = 1.0
+#: Seconds that a stop gives to cameras, workers and the broker, one after the other.
+STOP_CAMERAS, STOP_WORKERS, STOP_BROKER = 0.3, 0.4, 0.8
+
+
+class Service:
+    """The daemon.
+
+    Args:
+        settings: what it is told.
+        published: called with each event that the broker acknowledged.
+
+    Raises:
+        BundleError: the model file cannot be used.
+    """
+
+    def __init__(self, settings: Settings, published: Callable[[Event], None] = lambda _: None) -> None:
+        bundle = read_bundle(settings.model)
+        model = f"{bundle.info.name} {bundle.info.version}"
+        self._stopping = threading.Event()
+        self._metrics = Metrics(settings.node, __version__)
+        self._metrics.model(bundle.info.name, bundle.info.version)
+        self._outbox = Outbox(dropped=self._metrics.events_dropped["overflow"].inc)
+        self._metrics.outbox(self._outbox.__len__, self._outbox.bytes, self._outbox.oldest_seconds)
+        self._publisher = Publisher(settings.mqtt, settings.node, self._outbox, self._metrics, published)
+        self._pipeline = Pipeline(
+            lambda: Analyser(bundle, settings.detector.threshold, self._metrics),
+            settings.workers or os.cpu_count() or 1,
+        )
+        self._http = HttpServer(settings.metrics, self._metrics.text, self.progress, self._ready)
+        self._cameras = [
+            Camera(
+                name,
+                camera,
+                tracking=settings.tracking,
+                node=settings.node,
+                labels=bundle.info.labels,
+                model=model,
+                pipeline=self._pipeline,
+                outbox=self._outbox,
+                set_state=self._publisher.set_state,
+                metrics=self._metrics,
+            )
+            for name, camera in settings.cameras.items()
+        ]
+        self._online = state("online", version=__version__, model=model, paused=False, problems=[])
+
+    def run(self) -> int:
+        """Run until a signal, the end of every file, or a failure; returns the exit code.
+
+        Raises:
+            HttpError: the metrics' address cannot be listened on.
+        """
+        cv2.setNumThreads(1)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._on_signal)
+        self._http.start()
+        self._publisher.set_state("status", self._online)
+        self._publisher.start()
+        self._pipeline.start()
+        for camera in self._cameras:
+            camera.start()
+        systemd.notify(READY=1, STATUS=f"{len(self._cameras)} cameras")
+        self._supervise()
+        self._stop()
+        return 1 if self._pipeline.failed.is_set() else 0
+
+    def progress(self) -> bool:
+        """Tell whether no thread has been inside one unit of work for too long."""
+        return not self._pipeline.stuck(time.monotonic())
+
+    def _supervise(self) -> None:
+        tick = min(TICK, systemd.watchdog_seconds() or TICK)
+        while not self._stopping.wait(tick) and not self._pipeline.failed.is_set():
+            now = time.monotonic()
+            late = self._pipeline.check(now)
+            if late:
+                self._metrics.stalls["analysis"].inc(late)
+            for camera in self._cameras:
+                if camera.capture.check(now):
+                    self._metrics.stalls["capture"].inc()
+            if self.progress():
+                systemd.notify(WATCHDOG=1)
+            if all(camera.capture.finished.is_set() for camera in self._cameras):
+                log.info("every file has been played to its end")
+                return
+
+    def _stop(self) -> None:
+        systemd.notify(STOPPING=1)
+        deadline = time.monotonic() + STOP_CAMERAS
+        for camera in self._cameras:
+            camera.stop(max(0.0, deadline - time.monotonic()))
+        self._pipeline.stop(STOP_WORKERS)
+        for camera in self._cameras:
+            camera.end_faces("stopped")
+        left = self._publisher.stop(STOP_BROKER)
+        if left:
+            self._metrics.events_dropped["stopped"].inc(left)
+            log.warning("stopped with %d events that no broker took; they are lost", left)
+        self._http.stop()
+        log.info("stopped")
+
+    def _ready(self) -> bool:
+        return self._publisher.connected.is_set() and not self._stopping.is_set()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        log.info("stopping on %s", signal.Signals(number).name)
+        self._stopping.set()
