@@ -1,0 +1,104 @@
+"""Fixtures: the real parts of `tests/parts`, each started on its own port and gone after the test, however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parts.broker import Mosquitto
+from tests.parts.child import Child
+from tests.parts.daemon import Daemon
+from tests.parts.prometheus import Prometheus
+from tests.parts.rtsp import RtspServer
+from tests.parts.subscriber import Subscriber
+
+pytest_plugins = ["pytester"]
+
+CHILDREN = pytest.StashKey[list[Child]]()
+
+
+class Parts:
+    """Starts parts for one test. Those started last are ended first."""
+
+    def __init__(self, folder: Path, stack: ExitStack, children: list[Child]) -> None:
+        self._folder, self._stack, self._children = folder, stack, children
+
+    def start(self, child: Any) -> Any:
+        """Start a part, to be ended with the test; the output of programs shows up in the report of a failure."""
+        if isinstance(child, Child):
+            self._children.append(child)
+        return self._stack.enter_context(child)
+
+    def folder(self, name: str) -> Path:
+        """Return a new folder for a part."""
+        taken = sum(path.name.startswith(name) for path in self._folder.iterdir())
+        path = self._folder / (f"{name}-{taken + 1}" if taken else name)
+        path.mkdir()
+        return path
+
+
+@pytest.fixture
+def parts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Parts]:
+    """Start any part: `parts.start(Mosquitto(parts.folder("broker")))`."""
+    with ExitStack() as stack:
+        yield Parts(tmp_path, stack, request.node.stash.setdefault(CHILDREN, []))
+
+
+@pytest.fixture
+def broker(parts: Parts) -> Mosquitto:
+    """A broker without passwords that keeps sessions and retained messages over a restart."""
+    return parts.start(Mosquitto(parts.folder("broker"), persistent=True))
+
+
+@pytest.fixture
+def subscriber(parts: Parts, broker: Mosquitto) -> Subscriber:
+    """A client of `broker` that gets every message."""
+    return parts.start(Subscriber(broker.port))
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """The folder that `rtsp_server` serves."""
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def rtsp_server(parts: Parts, clips: Path) -> RtspServer:
+    """A camera stand-in for the clips in `clips`."""
+    return parts.start(RtspServer(clips, parts.folder("rtsp")))
+
+
+@pytest.fixture
+def start_daemon(parts: Parts) -> Callable[..., Daemon]:
+    """Start the daemon: `start_daemon(config)`, with the arguments of `Daemon` except the folder."""
+
+    def start(config: dict[str, Any], **arguments: Any) -> Daemon:
+        return parts.start(Daemon(config, parts.folder("daemon"), **arguments))
+
+    return start
+
+
+@pytest.fixture
+def start_prometheus(parts: Parts) -> Callable[..., Prometheus]:
+    """Start Prometheus: `start_prometheus(targets)`, with the arguments of `Prometheus` except the folder."""
+
+    def start(targets: Sequence[str], **arguments: Any) -> Prometheus:
+        return parts.start(Prometheus(targets, parts.folder("prometheus"), **arguments))
+
+    return start
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Add the last lines of every program that a failed test had started to its report."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        for child in item.stash.get(CHILDREN, []):
+            report.sections.append((f"{child.name} ({child.command[0]})", child.tail()))
