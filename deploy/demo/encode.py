@@ -38,10 +38,13 @@ def write_clip(path: Path, pictures: Iterable[npt.NDArray[np.uint8]], rate: int,
     structure = ["-bf", "0", "-g", str(rate), "-keyint_min", str(rate), "-sc_threshold", "0"]
     plain = ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart"]
     command = ["ffmpeg", "-loglevel", "error", "-y", *source, *codec, *structure, *plain, str(path)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as ffmpeg:
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE) as ffmpeg,
         # A broken pipe says that ffmpeg has gone; its exit status is judged below.
-        with contextlib.suppress(BrokenPipeError), cast("IO[bytes]", ffmpeg.stdin) as pipe:
-            for picture in itertools.chain([first], pictures):
-                pipe.write(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420).data)
+        contextlib.suppress(BrokenPipeError),
+        cast("IO[bytes]", ffmpeg.stdin) as pipe,
+    ):
+        for picture in itertools.chain([first], pictures):
+            pipe.write(cv2.cvtColor(picture, cv2.COLOR_BGR2YUV_I420).data)
     if ffmpeg.returncode:
         raise subprocess.CalledProcessError(ffmpeg.returncode, command)
