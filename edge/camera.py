@@ -66,7 +66,7 @@ class Camera:
         rules = Rules(**tracking.model_dump())
         self.live = settings.kind != "file"
         self._slot = Slot(not self.live, pipeline.wake, self._series.frames_dropped["replaced"].inc)
-        self._lane = Lane(self._slot, Tracker(rules), self._series, self._analysed)
+        self._lane = Lane(self._slot, Tracker(rules), metrics, self._series, self._analysed)
         self.capture = Capture(name, settings, self._slot, self)
         self._last: Frame | None = None
         self._first_seen: dict[int, float] = {}

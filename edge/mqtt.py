@@ -1,8 +1,8 @@
 """The only file that speaks to the broker.
 
 One thread connects, sends the last values of all states, then events from the outbox in order. MQTT 5 first, 3.1.1 for
-a broker that refuses version 5. Every connection uses a client of its own: paho keeps nothing that is not in the
-outbox too.
+a broker that refuses version 5, or does not answer it. Every connection uses a client of its own: paho keeps nothing
+that is not in the outbox too.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 #: Events sent and not yet acknowledged, at most: what a lost connection can deliver twice.
 WINDOW = 20
 CONNECT_TIMEOUT = 5.0
+ANSWER_TIMEOUT = 3.0
 #: Seconds without any acknowledgement, while one is due, after which the connection is given up.
 ACK_TIMEOUT = 30.0
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -119,7 +120,7 @@ class Publisher:
             self._complain(f"{where}: {error}; trying again")
             return False
         session.client.loop_start()
-        session.answered.wait(CONNECT_TIMEOUT)
+        session.answered.wait(ANSWER_TIMEOUT)
         if session.accepted:
             version = "5" if session.protocol is MQTTProtocolVersion.MQTTv5 else "3.1.1"
             log.info("%s: connected (MQTT %s)", where, version)
@@ -129,6 +130,12 @@ class Publisher:
             log.info("%s: speaks no MQTT 5, using 3.1.1", where)
             self._protocol = MQTTProtocolVersion.MQTTv311
             return True
+        if session.refusal is None and session.protocol is MQTTProtocolVersion.MQTTv5:
+            # A broker of 3.1.1 can misread a CONNECT of version 5 that carries a will, and answer nothing (amqtt 0.12).
+            self._protocol = MQTTProtocolVersion.MQTTv311
+            return True
+        if session.refusal is None:
+            self._protocol = MQTTProtocolVersion.MQTTv5
         self._complain(f"{where}: {session.complaint or 'no answer to the connection request'}; trying again")
         return False
 

@@ -52,12 +52,16 @@ class Lane:
     Args:
         slot: where the camera's frames arrive.
         tracker: of this camera.
+        metrics: of the node.
         series: of this camera.
         listener: told of each analysed frame, in order, under the lane's lock.
     """
 
-    def __init__(self, slot: Slot, tracker: Tracker, series: CameraSeries, listener: Listener) -> None:
+    def __init__(
+        self, slot: Slot, tracker: Tracker, metrics: Metrics, series: CameraSeries, listener: Listener
+    ) -> None:
         self.slot = slot
+        self._track_seconds = metrics.stages["track"]
         self.series = series
         self.last_served = 0.0
         self._tracker = tracker
@@ -127,7 +131,9 @@ class Lane:
             frame, observations = answer
             height, width = frame.image.shape[:2]
             self._tracker.aspect = width / height
+            started = time.perf_counter()
             transitions = self._tracker.update(frame.time, observations)
+            self._track_seconds.observe(time.perf_counter() - started)
             self._listener(frame, transitions, self._tracker.in_view())
             self.series.frames_analysed.inc()
             self.series.frame_age.observe(time.monotonic() - frame.captured)
