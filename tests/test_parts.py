@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import paho.mqtt.client as mqtt
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.demo.encode import write_clip
 from tests.parts import HOST, accepts, eventually, free_port, tool
@@ -57,6 +58,18 @@ def counting_clip(clips):
 def open_stream(url):
     options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 2000]
     return cv2.VideoCapture(url, cv2.CAP_FFMPEG, options)
+
+
+def answers(port, user, password):
+    """What a broker answers to a connection with this user name and password."""
+    reasons = []
+    client = mqtt.Client(CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
+    client.username_pw_set(user, password)
+    client.on_connect = lambda *arguments: reasons.append(str(arguments[3]))
+    client.connect(HOST, port)
+    eventually(lambda: client.loop(0.1) is not None and reasons, 5, "answer from the broker")
+    client.disconnect()
+    return reasons[0]
 
 
 def test_eventually_says_what_was_missing():
@@ -143,13 +156,8 @@ def test_broker_with_passwords_refuses_strangers(parts):
     with Subscriber(broker.port, user="node", password="s3 cret%") as known:
         known.publish("hello", 1)
         known.wait_for(lambda message: message.topic == "hello")
-    reasons = []
-    stranger = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, protocol=mqtt.MQTTv5)
-    stranger.username_pw_set("node", "wrong")
-    stranger.on_connect = lambda *arguments: reasons.append(str(arguments[3]))
-    stranger.connect(HOST, broker.port)
-    eventually(lambda: stranger.loop(0.1) is not None and reasons, 5, "answer to a wrong password")
-    assert reasons[0] == "Not authorized"
+    assert answers(broker.port, "node", "wrong") == "Not authorized"
+    assert answers(broker.port, None, None) == "Not authorized"
 
 
 def test_rtsp_server_delivers_the_clip_for_ever(rtsp_server, counting_clip):
