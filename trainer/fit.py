@@ -128,21 +128,21 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             console=Console(stderr=True),
         )
 
-    def on_train_begin(self, _logs: dict[str, float] | None = None) -> None:
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Show the progress bar."""
         self._progress.start()
         self._task = self._progress.add_task("training", total=self.params["steps"])
 
-    def on_train_end(self, _logs: dict[str, float] | None = None) -> None:
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Take the progress bar away."""
         self._progress.stop()
 
-    def on_epoch_begin(self, epoch: int, _logs: dict[str, float] | None = None) -> None:
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Start the bar again."""
         text = f"epoch {epoch + 1} of {self._config.training.epochs}"
         self._progress.reset(self._task, description=text)
 
-    def on_train_batch_end(self, _batch: int, _logs: dict[str, float] | None = None) -> None:
+    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
         """Move the bar."""
         self._progress.update(self._task, advance=1)
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 
-@contextlib.contextmanager
+@contextmanager
 def silence() -> Iterator[None]:
-    """Drop what is written to file descriptors 1 and 2: C++ code writes there, past `sys.stderr`."""
+    """Drop what Python prints and what C++ code writes to file descriptors 1 and 2, past `sys.stderr`."""
     sys.stdout.flush()
     sys.stderr.flush()
     kept = os.dup(1), os.dup(2)
@@ -19,7 +19,8 @@ def silence() -> Iterator[None]:
         os.dup2(sink.fileno(), 1)
         os.dup2(sink.fileno(), 2)
         try:
-            yield
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+                yield
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

@@ -1,0 +1,86 @@
+"""Draws a small data set in FER+'s and CK+48's layouts: textures that tell the class."""
+
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+from trainer.datasets import FERPLUS_FOLDERS, LABELS
+
+TINY = {
+    "name": "tiny",
+    "seed": 5,
+    "crop": {"size": 32},
+    "architecture": {"stem": 8, "stages": [24], "blocks": 1, "dropout": 0.0},
+    "training": {
+        "epochs": 8,
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "warmup_epochs": 0.5,
+        "weight_decay": 0.0,
+        "average_momentum": 0.5,
+    },
+    "augmentation": {
+        "rotation": 0,
+        "scale": 0,
+        "shift": 0.02,
+        "gamma": 1,
+        "contrast": 0,
+        "brightness": 0,
+        "blur_share": 0,
+        "erase_share": 0,
+    },
+    "quantisation": {"faces": 40},
+}
+
+
+def draw(label: int, rng: np.random.Generator) -> np.ndarray:
+    """A 48×48 texture, dark or bright, with rows or columns or neither or both, in noise of its own."""
+    wave = 50 * np.sign(np.sin(np.arange(48) * np.pi / 3 + 0.1))
+    picture = np.full((48, 48), 170.0 if label & 1 else 85.0)
+    picture += wave[:, None] * bool(label & 2) + wave[None, :] * bool(label & 4) + rng.normal(0, 8, (48, 48))
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def votes_for(label: int) -> list[int]:
+    return [8 if column == label else 0 for column in range(10)]
+
+
+def write_split(folder: Path, images: list[np.ndarray], votes: list[list[int]], first: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "label.csv").open("w", newline="") as file:
+        table = csv.writer(file)
+        for number, (image, row) in enumerate(zip(images, votes, strict=True), start=first):
+            name = f"fer{number:07d}.png"
+            cv2.imwrite(str(folder / name), image)
+            table.writerow([name, "(0, 0, 48, 48)", *row])
+
+
+def draw_ferplus(data: Path, each: tuple[int, int, int] = (30, 6, 3), labels: int = len(LABELS), seed: int = 0) -> Path:
+    """Write `data/ferplus` with so many pictures of each class in train, validation and test."""
+    rng = np.random.default_rng(seed)
+    for first, (folder, count) in enumerate(zip(FERPLUS_FOLDERS.values(), each, strict=True)):
+        classes = [label for label in range(labels) for _ in range(count)]
+        images = [draw(label, rng) for label in classes]
+        write_split(data / "ferplus" / folder, images, [votes_for(label) for label in classes], 10000 * first)
+    return data
+
+
+def draw_ck48(data: Path) -> Path:
+    """Write `data/ck48`: two subjects, one of odd number, each with anger and contempt."""
+    rng = np.random.default_rng(9)
+    for subject in ("S010", "S011"):
+        for label in ("anger", "contempt"):
+            path = data / "ck48" / "CK+48" / label / f"{subject}_001_00000009.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(path), draw(LABELS.index(label), rng))
+    return data
+
+
+def write_config(path: Path, **changes: object) -> Path:
+    """Write the tiny configuration; `changes` replace keys, a dict only the keys it names."""
+    content = {**TINY, **{k: {**TINY.get(k, {}), **v} if isinstance(v, dict) else v for k, v in changes.items()}}
+    path.write_text(yaml.safe_dump(content))
+    return path

@@ -1,0 +1,338 @@
+"""Real, tiny trainings: train, kill, resume, quantise, write, read back, measure."""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from edge.bundle import read_bundle
+from edge.emotions import Classifier
+from edge.litert import Network
+from tests.parts.trainer_faces import draw_ck48, draw_ferplus, write_config
+from trainer.cli import main
+from trainer.datasets import LABELS, read_ferplus
+
+COMMAND = [sys.executable, "-c", "from trainer.cli import main; main()"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+
+
+@dataclass(frozen=True)
+class Finished:
+    data: Path
+    config: Path
+    run: Path
+
+    @property
+    def model(self) -> Path:
+        return self.run / "tiny.tflite"
+
+    @property
+    def twin(self) -> Path:
+        return self.run / "tiny.keras"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Finished:
+    folder = tmp_path_factory.mktemp("trained")
+    data = draw_ck48(draw_ferplus(folder / "data"))
+    config = write_config(folder / "tiny.yaml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        result = invoke("train", "--config", config, "--data", data, "--run", folder / "run")
+    assert result.exit_code == 0, result.output
+    return Finished(data, config, folder / "run")
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def epochs(run: Path) -> list[dict]:
+    log = run / "log.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+
+
+def one_line(result: Result) -> str:
+    """The only line on stderr of a command that refused its input."""
+    assert result.exit_code == 2, result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("emotion-trainer:")]
+    assert "Traceback" not in result.output
+    return line
+
+
+def test_model_file_is_full_int8_and_the_daemon_reads_it(finished):
+    bundle = read_bundle(finished.model)
+    assert bundle.info.labels == LABELS
+    assert bundle.info.name == "tiny"
+    assert bundle.info.variant == "aligned"
+    assert bundle.info.agreement >= 0.97
+    assert bundle.info.accuracies["FER+ 8"]["accuracy"] > 0.8
+    network = Network(bundle.content)
+    assert network.inputs[0]["quantization"] == (1 / 128, 0)  # one step a grey level
+    assert {network.inputs[0]["dtype"], network.outputs[0]["dtype"]} == {np.int8}
+    with zipfile.ZipFile(finished.model) as archive:
+        assert archive.testzip() is None
+        assert {(e.date_time, e.compress_type) for e in archive.infolist()} == {((1980, 1, 1, 0, 0, 0), 0)}
+        assert archive.read("labels.txt").decode() == "".join(f"{label}\n" for label in LABELS)
+
+
+def test_classifier_gives_the_logits_that_tensorflow_gives(finished):
+    import keras
+    import tensorflow as tf
+
+    from trainer.augment import plain_crops
+
+    bundle = read_bundle(finished.model)
+    classifier = Classifier(bundle)
+    crops = plain_crops(read_ferplus(finished.data)["test"].images, None, classifier.rule)
+    ours = np.stack([classifier.logits(crop) for crop in crops])
+    inputs = ((crops.astype(np.float32) - 128) / 128)[..., None]
+
+    theirs = tf.lite.Interpreter(
+        model_content=bundle.content,
+        experimental_op_resolver_type=tf.lite.experimental.OpResolverType.BUILTIN_REF,
+    )
+    theirs.allocate_tensors()
+    (entrance,), (way_out,) = theirs.get_input_details(), theirs.get_output_details()
+    scale, zero = way_out["quantization"]
+    for crop, logits in zip(crops, ours, strict=True):
+        theirs.set_tensor(entrance["index"], (crop.astype(int) - 128).astype(np.int8)[None, ..., None])
+        theirs.invoke()
+        expected = (theirs.get_tensor(way_out["index"])[0].astype(np.float32) - zero) * scale
+        np.testing.assert_allclose(logits, expected, atol=2.01 * scale)
+
+    twin = keras.models.load_model(finished.twin, compile=False)(inputs).numpy()
+    assert np.corrcoef(ours.ravel(), twin.ravel())[0, 1] > 0.99
+    assert (ours.argmax(axis=1) == twin.argmax(axis=1)).mean() >= 0.9
+
+
+def test_same_weights_give_the_same_file(finished, tmp_path):
+    # A second process, so that nothing carries over; the run is complete, so nothing is trained.
+    before = epochs(finished.run)
+    again = tmp_path / "again.tflite"
+    arguments = ["train", "--config", finished.config, "--data", finished.data, "--run", finished.run, "--output"]
+    done = subprocess.run([*COMMAND, *arguments, again], capture_output=True, text=True, timeout=200, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert again.read_bytes() == finished.model.read_bytes()
+    assert epochs(finished.run) == before
+    in_process = tmp_path / "third.tflite"
+    assert invoke(*arguments, in_process).exit_code == 0
+    assert in_process.read_bytes() == again.read_bytes()
+
+
+def test_killed_run_goes_on_where_it_was(finished, tmp_path):
+    run = tmp_path / "run"
+    command = [*COMMAND, "train", "--config", finished.config, "--data", finished.data, "--run", run]
+    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while len(epochs(run)) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    interrupted = epochs(run)
+    assert len(interrupted) < 8
+    assert not (run / "tiny.tflite").exists()
+
+    result = invoke(*command[len(COMMAND) :])
+    assert result.exit_code == 0, result.output
+    assert [entry["epoch"] for entry in epochs(run)] == list(range(1, 9))
+    # The last logged epoch may have lost its checkpoint; what comes before it is never learned anew.
+    kept = len(interrupted) - 1
+    assert epochs(run)[:kept] == interrupted[:kept]
+    straight = epochs(finished.run)
+    assert epochs(run)[-1]["loss"] == pytest.approx(straight[-1]["loss"], rel=0.2)
+    assert read_bundle(run / "tiny.tflite").info.accuracies["FER+ 8"]["accuracy"] > 0.8
+
+
+def test_log_that_is_ahead_of_its_checkpoint_is_cut_back(finished, tmp_path):
+    from trainer.config import load_config
+    from trainer.fit import Samples, fit
+
+    run = tmp_path / "run"
+    config = load_config(finished.config)
+    faces = read_ferplus(finished.data)
+    nowhere = {name: np.full((len(each), 6, 2), np.nan, np.float32) for name, each in faces.items()}
+    samples = {name: Samples(each, nowhere[name]) for name, each in faces.items()}
+    short = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 1})})
+    fit(samples["train"], samples["validation"], short, run)
+    two = config.model_copy(update={"training": config.training.model_copy(update={"epochs": 2})})
+    (run / "config.json").write_text(two.model_dump_json())
+    (run / "best.weights.h5").unlink()  # killed before the second epoch's weights were chosen
+    with (run / "log.jsonl").open("a") as log:
+        log.write('{"epoch": 2, "loss": 999.0, "validation_accuracy": 0.0}\n')
+    fit(samples["train"], samples["validation"], two, run)
+    assert [entry["epoch"] for entry in epochs(run)] == [1, 2]
+    assert epochs(run)[1]["loss"] < 999
+
+
+def test_recorded_configuration_may_lack_keys_added_since(finished, tmp_path):
+    run = shutil.copytree(finished.run, tmp_path / "run")
+    recorded = json.loads((run / "config.json").read_text())
+    del recorded["variant"]
+    (run / "config.json").write_text(json.dumps(recorded))
+    result = invoke("train", "--config", finished.config, "--data", finished.data, "--run", run)
+    assert result.exit_code == 0, result.output
+    assert epochs(run) == epochs(finished.run)
+
+
+def test_checkpoint_of_another_configuration_is_refused(finished, tmp_path):
+    run = shutil.copytree(finished.run, tmp_path / "run")
+    other = write_config(tmp_path / "other.yaml", architecture={"stem": 12})
+    before = (run / "tiny.tflite").read_bytes()
+    line = one_line(invoke("train", "--config", other, "--data", finished.data, "--run", run))
+    assert str(run) in line
+    assert "another configuration" in line
+    assert (run / "tiny.tflite").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["checkpoint.keras", "best.weights.h5", "log.jsonl", "config.json"])
+def test_damaged_run_is_refused(finished, tmp_path, name):
+    run = shutil.copytree(finished.run, tmp_path / "run")
+    if name == "checkpoint.keras":  # it is read only while there is something left to train
+        lines = (run / "log.jsonl").read_text().splitlines(keepends=True)
+        (run / "log.jsonl").write_text("".join(lines[:-1]))
+    (run / name).write_bytes(b"PK\x03\x04 no such thing")
+    line = one_line(invoke("train", "--config", finished.config, "--data", finished.data, "--run", run))
+    assert name in line
+    assert "remove" in line
+
+
+def test_gate_keeps_what_is_there(tmp_path):
+    # One class only: whatever is learned, every face gets it.
+    data = draw_ferplus(tmp_path / "data", each=(16, 4, 2), labels=1)
+    config = write_config(tmp_path / "tiny.yaml", training={"epochs": 1})
+    output = tmp_path / "kept.tflite"
+    output.write_text("the model of yesterday")
+    line = one_line(invoke("train", "--config", config, "--data", data, "--run", "run", "--output", output))
+    assert "the same class" in line
+    assert "100.0%" in line
+    assert output.read_text() == "the model of yesterday"
+    assert not (tmp_path / "run/tiny.keras").exists()
+
+
+def test_evaluate_prints_only_json_and_the_figures_of_the_protocols(finished):
+    result = invoke("evaluate", finished.model, "--float", finished.twin, "--data", finished.data, "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert report["sha256"] == hashlib.sha256(finished.model.read_bytes()).hexdigest()
+    assert report["bytes"] == finished.model.stat().st_size
+    assert (report["split"], report["variant"]) == ("validation", "aligned")
+    names = ["FER+ 8", "FER+ 7", "FER+ strict", "FER+ 8 clean", "FER+ 7 clean", "FER+ strict clean"]
+    names += ["CK+ cross B", "CK+ cross C"]
+    for networks in (report, report["raw"]):
+        assert list(networks["int8"]) == names
+        assert list(networks["float"]) == names
+    assert [report["int8"][name]["n"] for name in names] == [48, 42, 48, 48, 42, 48, 1, 2]
+    eight = report["int8"]["FER+ 8"]
+    assert eight["accuracy"] == pytest.approx(np.trace(eight["confusion"]) / 48, abs=1e-6)
+    assert set(eight["per_class"]) == set(LABELS)
+    assert report["agreement"] >= 0.97
+    assert 0 <= report["ece"] <= 1
+    assert report["faces_not_found"]["FER+"] <= 48
+    # What the model file says of itself is what is measured.
+    said = read_bundle(finished.model).info.accuracies["FER+ 8"]
+    assert said["accuracy"] == pytest.approx(eight["accuracy"], abs=1e-6)
+
+
+def test_test_split_is_recorded_and_validation_is_not(finished, tmp_path):
+    looks = tmp_path / "looks.jsonl"
+    common = ("evaluate", finished.model, "--float", finished.twin, "--data", finished.data, "--looks", looks)
+    assert invoke(*common).exit_code == 0
+    assert not looks.exists()
+    for _ in range(2):
+        result = invoke(*common, "--split", "test")
+        assert result.exit_code == 0, result.output
+    first, second = (json.loads(line) for line in looks.read_text().splitlines())
+    assert first["file"] == "tiny.tflite"
+    assert first["sha256"] == second["sha256"] == hashlib.sha256(finished.model.read_bytes()).hexdigest()
+    assert first["int8"]["FER+ 8"]["n"] == 24
+    assert first["float"]["CK+ cross C"]["n"] == 4
+    assert set(first["int8"]["FER+ strict"]) == {"accuracy", "macro_f1", "n"}
+    for text in ("FER+ strict clean", "precision / recall / F1", "rows are the truth", "raw: accuracy", "contempt"):
+        assert text in result.stdout
+
+
+def test_evaluate_without_float_twin_or_a_data_set_says_so(finished, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(finished.data / "ferplus", data / "ferplus")
+    result = invoke("evaluate", finished.model, "--data", data, "--json")
+    assert result.exit_code == 0, result.output
+    assert "ck48.tar: no such file" in result.stderr
+    assert "only the int8 network" in result.stderr
+    report = json.loads(result.stdout)
+    assert report["float"] is None
+    assert report["agreement"] is None
+    assert not any(name.startswith("CK+") for name in report["int8"])
+
+
+def test_evaluate_refuses_what_it_cannot_measure(finished, tmp_path):
+    broken = tmp_path / "broken.tflite"
+    content = bytearray(finished.model.read_bytes())
+    content[len(content) // 3] ^= 1
+    broken.write_bytes(content)
+    assert "damaged" in one_line(invoke("evaluate", broken, "--data", finished.data))
+    assert "no such file" in one_line(
+        invoke("evaluate", finished.model, "--float", "no.keras", "--data", finished.data)
+    )
+    (tmp_path / "bad.keras").write_text("not a network")
+    line = one_line(invoke("evaluate", finished.model, "--float", "bad.keras", "--data", finished.data))
+    assert "bad.keras: no Keras model" in line
+    (tmp_path / "empty").mkdir()
+    line = one_line(invoke("evaluate", finished.model, "--float", finished.twin, "--data", tmp_path / "empty"))
+    assert "neither ferplus.tar nor ck48.tar" in line
+
+
+def test_margins_prints_both_grids(finished):
+    result = invoke("margins", finished.model, "--data", finished.data, "--faces", 4)
+    assert result.exit_code == 0, result.output
+    assert "48 validation faces as stored" in result.stdout
+    assert "4 photographs" in result.stdout
+
+
+def test_dropped_copies_are_listed(tmp_path, finished):
+    data = shutil.copytree(finished.data, tmp_path / "data")
+    folder = data / "ferplus"
+    shutil.copy(folder / "FER2013Test/fer0020000.png", folder / "FER2013Train/fer0000000.png")
+    run = shutil.copytree(finished.run, tmp_path / "run")
+    result = invoke("train", "--config", finished.config, "--data", data, "--run", run)
+    assert result.exit_code == 0, result.output
+    assert "1 train, 0 validation faces dropped" in result.stdout
+    assert json.loads((run / "dropped.json").read_text()) == {"train": ["fer0000000.png"], "validation": []}
+
+
+def test_without_the_extra_the_command_names_it():
+    code = "import sys; sys.modules['keras'] = None; from trainer.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "evaluate"], capture_output=True, text=True, timeout=60, env=ENVIRONMENT
+    )
+    assert done.returncode == 2
+    assert done.stderr == "emotion-trainer: keras not installed: pip install 'emotion-edge[trainer]'\n"
+
+
+def test_command_says_nothing_but_its_own(finished, tmp_path):
+    done = subprocess.run(
+        [*COMMAND, "train", "--config", finished.config, "--data", tmp_path / "nowhere"],
+        capture_output=True, text=True, timeout=60, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert "nowhere: no such folder" in line
