@@ -97,7 +97,8 @@ def decode_event(payload: bytes) -> Event:
 def event_id(node: str, camera: str, epoch: int, seq: int, time: float) -> str:
     """Return a UUIDv7 (RFC 9562) of `time` whose random bits are a hash of the rest."""
     digest = int.from_bytes(hashlib.sha256(f"{node}/{camera}/{epoch}/{seq}".encode()).digest()[:10], "big")
-    bits = (max(0, int(time * 1000)) & (1 << 48) - 1) << 80 | digest
+    # Rounded as `rfc3339` does, so that the id is that of the time as written.
+    bits = (max(0, round(time * 1000)) & (1 << 48) - 1) << 80 | digest
     bits = bits & ~(0xF << 76) | 7 << 76
     bits = bits & ~(0x3 << 62) | 2 << 62
     return str(uuid.UUID(int=bits))
