@@ -8,6 +8,7 @@ that is not in the outbox too.
 from __future__ import annotations
 
 import logging
+import queue
 import random
 import threading
 import time
@@ -37,6 +38,7 @@ UNSUPPORTED_VERSION = 0x84
 SESSION_TAKEN_OVER = 0x8E
 #: A refusal of one message that another try will not change (MQTT 5, 3.4.2.1); others are tried again.
 FINAL_REFUSALS = {0x90, 0x95, 0x99}
+EVENTS_WITHHELD = "broker: does not take events now (not allowed, or over its quota); they are kept, trying again"
 LAST_WILL = state("offline", reason="lost")
 
 
@@ -48,7 +50,7 @@ class Publisher:
         node: name of the node.
         outbox: where events wait.
         metrics: counts what happens.
-        published: called, in the network thread, with each event that the broker acknowledged.
+        published: called, in the publisher's thread, with each event that the broker acknowledged.
     """
 
     def __init__(
@@ -102,10 +104,12 @@ class Publisher:
             session = _Session(self, self._protocol)
             again_at_once = self._connect(session)
             if session.accepted:
-                attempt = 0
                 self._serve(session)
             session.close()
+            session.settle()
             self._outbox.withdraw()
+            if session.accepted and not session.withheld:
+                attempt = 0
             if not again_at_once and not self._leave.is_set():
                 pause = BACK_OFF[min(attempt, len(BACK_OFF) - 1)]
                 attempt += 1
@@ -124,7 +128,7 @@ class Publisher:
         if session.accepted:
             version = "5" if session.protocol is MQTTProtocolVersion.MQTTv5 else "3.1.1"
             log.info("%s: connected (MQTT %s)", where, version)
-            self._complaint = ""
+            self._complaint = "" if self._complaint != EVENTS_WITHHELD else self._complaint
             return False
         if session.refusal == UNSUPPORTED_VERSION and session.protocol is MQTTProtocolVersion.MQTTv5:
             log.info("%s: speaks no MQTT 5, using 3.1.1", where)
@@ -158,12 +162,14 @@ class Publisher:
         self._metrics.mqtt_connected.set(1)
         session.client.subscribe(f"{self.base}/status", qos=1)
         while not session.lost.is_set() and not self._leave.is_set():
+            session.settle()
             if session.overdue(time.monotonic()):
                 self._complain(f"broker: no acknowledgement for {ACK_TIMEOUT:.0f} s; connecting again")
                 break
-            if not session.has_room(timeout=0.2):
+            if session.full():
+                session.settle(timeout=0.2)
                 continue
-            event = self._outbox.offer(timeout=0.2)
+            event = self._outbox.offer(timeout=0.02 if session.waiting() else 0.2)
             if event is not None:
                 session.publish(f"{self.base}/{event.camera}/event", event)
         with self._lock:
@@ -184,11 +190,16 @@ class Publisher:
             self._metrics.events_dropped["refused"].inc()
             log.warning("broker refused event %s: %s", event_id, reason)
 
+    def withheld(self, reason: ReasonCode) -> None:
+        """The broker does not take events now; they are kept."""
+        log.debug("broker: %s", reason)
+        self._complain(EVENTS_WITHHELD)
+
     def own_status(self, client: paho.Client, payload: bytes) -> None:
-        """Overrule a last will of an earlier connection that came late."""
+        """Overrule another status than ours, such as a last will of an earlier connection that came late."""
         with self._lock:
             mine = self._states.get("status")
-            if mine is not None and payload == LAST_WILL and not self._leave.is_set():
+            if mine is not None and payload != mine and not self._leave.is_set():
                 client.publish(f"{self.base}/status", mine, qos=1, retain=True)
 
     def make_client(self, protocol: MQTTProtocolVersion) -> paho.Client:
@@ -213,31 +224,57 @@ class _Session:
         self.accepted = False
         self.refusal: int | None = None
         self.complaint = ""
+        self.withheld = False
         self._publisher = publisher
-        self._changed = threading.Condition()
+        # paho calls back under a lock that its publish() takes too. So the callback takes none of ours: it only leaves
+        # a note, and everything about events happens in the publisher's thread.
+        self._answers: queue.SimpleQueue[tuple[int, ReasonCode, float]] = queue.SimpleQueue()
         self._under_way: dict[int, tuple[str, float]] = {}
         self.client.on_connect = self._on_connect
         self.client.on_disconnect = self._on_disconnect
         self.client.on_publish = self._on_publish
         self.client.on_message = self._on_message
 
-    def has_room(self, timeout: float) -> bool:
-        """Wait until another event may be sent."""
-        with self._changed:
-            return self._changed.wait_for(lambda: len(self._under_way) < WINDOW or self.lost.is_set(), timeout)
+    def full(self) -> bool:
+        """Tell whether as many events are under way as may be."""
+        return len(self._under_way) >= WINDOW
+
+    def waiting(self) -> bool:
+        """Tell whether an acknowledgement is due."""
+        return bool(self._under_way)
 
     def overdue(self, now: float) -> bool:
         """Tell whether an acknowledgement is due for too long."""
-        with self._changed:
-            oldest = next(iter(self._under_way.values()), None)
+        oldest = next(iter(self._under_way.values()), None)
         return oldest is not None and now - oldest[1] > ACK_TIMEOUT
 
     def publish(self, topic: str, event: Event) -> None:
         """Send an event."""
-        # Under the lock, because the acknowledgement can arrive before publish() returns.
-        with self._changed:
-            info = self.client.publish(topic, event.encode(), qos=1)
-            self._under_way[info.mid] = (event.id, time.monotonic())
+        sent = time.monotonic()
+        info = self.client.publish(topic, event.encode(), qos=1)
+        self._under_way[info.mid] = (event.id, sent)
+
+    def settle(self, timeout: float = 0.0) -> None:
+        """Act on the acknowledgements that have come, waiting up to `timeout` seconds for the first."""
+        try:
+            while True:
+                self._settle(*self._answers.get(block=timeout > 0, timeout=timeout))
+                timeout = 0.0
+        except queue.Empty:
+            return
+
+    def _settle(self, mid: int, reason: ReasonCode, answered: float) -> None:
+        event_id, sent = self._under_way.pop(mid, (None, 0.0))
+        if event_id is None:  # a state's
+            return
+        if not reason.is_failure:
+            self._publisher.acknowledged(event_id, answered - sent)
+        elif reason.value in FINAL_REFUSALS:
+            self._publisher.refused(event_id, reason)
+        else:
+            self.withheld = True
+            self._publisher.withheld(reason)
+            self._end()
 
     def close(self) -> None:
         """Say goodbye, so that the last will stays unsaid, and end paho's thread."""
@@ -260,18 +297,7 @@ class _Session:
         self._end()
 
     def _on_publish(self, _c: paho.Client, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
-        with self._changed:
-            event_id, sent = self._under_way.pop(mid, (None, 0.0))
-            self._changed.notify_all()
-        if event_id is None:
-            return
-        if not reason.is_failure:
-            self._publisher.acknowledged(event_id, time.monotonic() - sent)
-        elif reason.value in FINAL_REFUSALS:
-            self._publisher.refused(event_id, reason)
-        else:
-            log.warning("broker: does not take events now (%s); they are kept", reason)
-            self._end()
+        self._answers.put((mid, reason, time.monotonic()))
 
     def _on_message(self, client: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
         self._publisher.own_status(client, bytes(message.payload))
@@ -279,5 +305,3 @@ class _Session:
     def _end(self) -> None:
         self.lost.set()
         self.answered.set()
-        with self._changed:
-            self._changed.notify_all()
