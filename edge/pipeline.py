@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from edge.bundle import Bundle
 from edge.emotions import Classifier
 from edge.events import Box, EndReason
-from edge.faces import Detector, Image, crop
+from edge.faces import Detector, Image, crop, look
 from edge.frames import Frame, Slot
 from edge.metrics import CameraSeries, Metrics
 from edge.tracking import Observation, Track, Tracker, Transition
@@ -155,10 +155,10 @@ class Analyser:
         height, width = image.shape[:2]
         observations = []
         for face in faces:
-            probabilities = self._classifier(crop(image, face.landmarks, self._classifier.rule))
+            cut = crop(image, face.landmarks, self._classifier.rule)
             x, y, w, h = face.box
             box = Box(x / width, y / height, w / width, h / height)
-            observations.append(Observation(box, face.confidence, probabilities))
+            observations.append(Observation(box, face.confidence, self._classifier(cut), look(cut)))
         self._metrics.stages["detect"].observe(found - started)
         self._metrics.inferences["detect"].inc()
         if faces:
@@ -219,7 +219,7 @@ class Pipeline:
         return any(now - since > STUCK for since in list(self._busy_since.values()))
 
     def _work(self) -> None:
-        """Analyse until stopped. A supervision point: whatever an analysis raises costs its frame, not the daemon."""
+        """Analyse until stopped. A supervision point: what an analysis or a listener raises costs a frame only."""
         analyse: Callable[[Image], list[Observation]] | None = None
         name = threading.current_thread().name
         while not self._stopped.is_set():
@@ -230,13 +230,11 @@ class Pipeline:
             try:
                 if analyse is None:
                     analyse = self._make_analyser()
-                observations = analyse(ticket.frame.image)
+                lane.answer(ticket, analyse(ticket.frame.image))
             except Exception:
                 analyse = None
                 lane.answer(ticket, None)
                 self._count_restart()
-            else:
-                lane.answer(ticket, observations)
             finally:
                 del self._busy_since[name]
 
