@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +15,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.faces import CropRule
-from edge.litert import Network
+from edge.litert import Network, RuntimeMissingError
 
 MODEL_JSON = "model.json"
 LABELS_TXT = "labels.txt"
@@ -21,6 +23,8 @@ SCHEMA = "emotion-edge/model/1"
 #: Where the models that ship lie; exactly one of them is an emotion model.
 SHIPPED = Path(__file__).parent / "models"
 DEFAULT_MODEL = SHIPPED / "emotions.tflite"
+#: What `zipfile` raises at a damaged file; RuntimeError stands for an encrypted entry.
+ZIP_ERRORS = (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, EOFError, OSError, struct.error, zlib.error)
 REMEDY = "take the model that ships, or write the file again with emotion-trainer train"
 
 
@@ -119,7 +123,7 @@ def _read_zip(content: bytes) -> tuple[ModelInfo, int]:
             start = min(entry.header_offset for entry in archive.infolist())
             document = archive.read(MODEL_JSON)
             labels = archive.read(LABELS_TXT).decode().splitlines()
-    except (zipfile.BadZipFile, KeyError, ValueError, NotImplementedError, EOFError) as error:
+    except ZIP_ERRORS as error:
         raise BundleError(f"no model metadata inside ({error})") from None
     try:
         info = ModelInfo.model_validate_json(document)
@@ -144,6 +148,8 @@ def _check_tensors(body: bytes, info: ModelInfo) -> None:
         raise BundleError(f"crop size {info.crop.size} does not fit the input {info.input.shape}")
     try:
         network = Network(body)
+    except RuntimeMissingError:
+        raise
     except (ValueError, RuntimeError) as error:
         raise BundleError(f"no TFLite network ({str(error).splitlines()[0]})") from None
     expected = (("input", network.inputs, (1, *info.input.shape)), ("output", network.outputs, (1, len(info.labels))))
