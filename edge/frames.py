@@ -394,7 +394,7 @@ def _probe(address: str) -> None:
     where = f"{parts.hostname}:{port}"
     try:
         socket.create_connection((parts.hostname, port), timeout=OPEN_TIMEOUT).close()
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):  # the latter for a name that can be none, such as a..b
         raise CaptureError("not_found", f"{where}: no such host; check the address") from None
     except TimeoutError:
         raise CaptureError("timeout", f"{where}: no answer within {OPEN_TIMEOUT:.0f} s") from None
