@@ -14,8 +14,11 @@ def notify(**fields: str | int) -> bool:
     # A leading @ stands for the NUL byte of an abstract socket.
     target = "\0" + address[1:] if address.startswith("@") else address
     message = "\n".join(f"{name}={value}" for name, value in fields.items())
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
-        channel.sendto(message.encode(), target)
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+            channel.sendto(message.encode(), target)
+    except OSError:  # nobody listens there: no reason to stop working
+        return False
     return True
 
 
