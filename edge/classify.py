@@ -67,7 +67,10 @@ def read_image(path: Path) -> Image:
         content = path.read_bytes()
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}; name an existing picture") from None
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    try:
+        image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+    except cv2.error:  # more pixels than OpenCV takes
+        image = None
     if image is None:
         raise ImageError(f"{path}: not a picture that can be read; use JPEG, PNG or WebP")
     return np.asarray(image, np.uint8)

@@ -8,6 +8,8 @@ import socket
 import threading
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from edge.events import Event, rfc3339
 from edge.settings import CameraSettings, MqttSettings, Settings
 
@@ -21,8 +23,12 @@ class DemoError(RuntimeError):
 
 
 def demo_settings(source: str | None) -> Settings:
-    """Return settings for one camera: `source` once, or the bundled clip for ever."""
-    camera = CameraSettings(source=source) if source else CameraSettings(source=str(CLIP), loop=True)
+    """Return settings for one camera: `source` once, or the bundled clip for ever. Raises `DemoError`."""
+    try:
+        camera = CameraSettings(source=source) if source else CameraSettings(source=str(CLIP), loop=True)
+    except ValidationError as error:
+        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise DemoError(f"source: {reason}, in a settings file: --config FILE") from None
     return Settings(cameras={CAMERA: camera})
 
 
