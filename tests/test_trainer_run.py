@@ -122,6 +122,17 @@ def test_classifier_gives_the_logits_that_tensorflow_gives(finished):
     assert (ours.argmax(axis=1) == twin.argmax(axis=1)).mean() >= 0.9
 
 
+def test_input_takes_every_grey_level_whatever_it_is_calibrated_on():
+    from trainer.architecture import build
+    from trainer.config import Architecture
+    from trainer.quantise import quantise
+
+    architecture = Architecture(stem=4, stages=(8,), blocks=1)
+    dull = np.random.default_rng(3).integers(100, 150, (4, 32, 32), dtype=np.uint8)
+    network = Network(quantise(build(architecture, 32, 8), dull, architecture))
+    assert network.inputs[0]["quantization"] == (1 / 128, 0)
+
+
 def test_same_weights_give_the_same_file(finished, tmp_path):
     # A second process, so that nothing carries over; the run is complete, so nothing is trained.
     before = epochs(finished.run)
@@ -151,6 +162,9 @@ def test_killed_run_goes_on_where_it_was(finished, tmp_path):
     assert len(interrupted) < 8
     assert not (run / "tiny.tflite").exists()
 
+    # Marked, to see that what is done is not done again.
+    interrupted[0]["loss"] = 123.0
+    (run / "log.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in interrupted))
     result = invoke(*command[len(COMMAND) :])
     assert result.exit_code == 0, result.output
     assert [entry["epoch"] for entry in epochs(run)] == list(range(1, 9))

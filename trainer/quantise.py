@@ -89,7 +89,7 @@ class Comparison:
             QuantisationError: it lost more than a point, disagrees with the float network, or answers one class.
         """
         faults = []
-        if self.float_accuracy - self.int8_accuracy > MOST_LOST:
+        if round(self.float_accuracy - self.int8_accuracy, 9) > MOST_LOST:
             faults.append(f"int8 is more than {100 * MOST_LOST:.1f} point below float")
         if self.agreement < LEAST_AGREEMENT:
             faults.append(f"int8 and float agree on less than {LEAST_AGREEMENT:.0%}")

@@ -1,0 +1,235 @@
+"""Data sets and configurations: what is read, what is dropped, and what is refused in one line."""
+
+import shutil
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.faces import CropRule
+from tests.parts.trainer_faces import draw, draw_ck48, draw_ferplus, votes_for, write_config, write_split
+from trainer.alignment import landmarks_of
+from trainer.augment import plain_crops, random_crop
+from trainer.cli import main
+from trainer.config import Augmentation, load_config
+from trainer.datasets import (
+    FERPLUS_FOLDERS,
+    LABELS,
+    copies,
+    data_folder,
+    distribution,
+    read_ck48,
+    read_ferplus,
+    trainable,
+    without_leaks,
+)
+
+TRAIN = FERPLUS_FOLDERS["train"]
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return draw_ferplus(tmp_path / "data", each=(4, 2, 2))
+
+
+def refusal(tmp_path: Path, data: Path, config: Path | None = None) -> str:
+    """What `train` says of bad input: one line, exit code 2, nothing written."""
+    config = config or write_config(tmp_path / "tiny.yaml")
+    run = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        result = CliRunner().invoke(main, ["train", "--config", str(config), "--data", str(data), "--run", str(run)])
+    assert result.exit_code == 2, result.output
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("emotion-trainer:")]
+    assert result.stdout == ""
+    assert not run.exists()
+    return line
+
+
+def test_folder_and_archive_read_alike(data):
+    from_folder = read_ferplus(data)
+    with tarfile.open(data / "ferplus.tar", "w") as tar:
+        for folder in FERPLUS_FOLDERS.values():
+            tar.add(data / "ferplus" / folder, arcname=f"./{folder}")
+    shutil.rmtree(data / "ferplus")
+    from_archive = read_ferplus(data)
+    assert {name: len(faces) for name, faces in from_archive.items()} == {"train": 32, "validation": 16, "test": 16}
+    for split, faces in from_folder.items():
+        assert faces.names == from_archive[split].names
+        np.testing.assert_array_equal(faces.images, from_archive[split].images)
+        np.testing.assert_array_equal(faces.votes, from_archive[split].votes)
+
+
+def test_ck48_knows_subjects_and_labels(tmp_path):
+    faces = read_ck48(draw_ck48(tmp_path))
+    assert len(faces) == 4
+    assert set(faces.subjects) == {"S010", "S011"}
+    assert sorted(LABELS[i] for i in faces.votes.argmax(axis=1)) == ["anger", "anger", "contempt", "contempt"]
+
+
+def test_copies_and_mirrored_copies_are_dropped(tmp_path):
+    rng = np.random.default_rng(1)
+    a, b, c, d, e = (draw(label, rng) for label in (4, 5, 6, 7, 3))
+    tie = votes_for(4)
+    for split, images in (
+        ("train", [a, b, c[:, ::-1], d[:, ::-1], e]),  # b is in test, c mirrored in validation, d mirrored in test
+        ("validation", [c, a.copy() // 2, d]),  # d is in test too
+        ("test", [b, d]),
+    ):
+        write_split(tmp_path / "ferplus" / FERPLUS_FOLDERS[split], images, [tie] * len(images), 0)
+    splits = without_leaks(read_ferplus(tmp_path))
+    assert splits.dropped_train == ("fer0000001.png", "fer0000002.png", "fer0000003.png")
+    assert splits.dropped_validation == ("fer0000002.png",)
+    assert splits.train.names == ("fer0000000.png", "fer0000004.png")
+    assert (len(splits.validation), len(splits.test)) == (2, 2)
+    assert not copies(splits.train, splits.validation).any()
+    assert not copies(splits.validation, splits.test).any()
+
+
+@given(st.lists(st.lists(st.integers(0, 10), min_size=10, max_size=10), min_size=1, max_size=8))
+def test_distribution_is_one_or_nothing(rows):
+    votes = np.array(rows, np.float32)
+    shares = distribution(votes)
+    sums = shares.sum(axis=1)
+    assert shares.shape == (len(rows), 8)
+    assert np.all(np.isclose(sums, 1, atol=1e-5) | (sums == 0))
+    assert np.all(shares[votes[:, :8] <= 1] == 0)
+    assert np.all(sums[trainable(votes)] > 0)
+
+
+def test_one_vote_noise_is_removed():
+    votes = np.array([[6, 1, 0, 2, 0, 0, 0, 0, 1, 0]], np.float32)
+    np.testing.assert_allclose(distribution(votes), [[0.75, 0, 0, 0.25, 0, 0, 0, 0]])
+    assert trainable(votes).all()
+    assert not trainable(np.array([[1, 0, 0, 0, 0, 0, 0, 0, 9, 0], [0] * 9 + [10], [1] * 10], np.float32)).any()
+
+
+def test_landmarks_are_kept_on_disk(data, tmp_path):
+    images = read_ferplus(data)["test"].images
+    cache = tmp_path / "cache"
+    first = landmarks_of(images, cache, "drawn")
+    (kept,) = cache.iterdir()
+    np.save(kept, np.full_like(first, 7))
+    assert (landmarks_of(images, cache, "drawn") == 7).all()  # from the disk
+    assert (landmarks_of(images[:5], cache, "others") != 7).any()
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_without_landmarks_the_whole_picture_is_shown():
+    image = np.random.default_rng(2).integers(0, 256, (1, 48, 48), dtype=np.uint8)
+    nowhere = np.full((1, 6, 2), np.nan, np.float32)
+    np.testing.assert_array_equal(plain_crops(image, nowhere, CropRule(48)), image)
+    np.testing.assert_array_equal(plain_crops(image, None, CropRule(48)), image)
+    assert plain_crops(image, nowhere, CropRule(64)).shape == (1, 64, 64)
+
+
+@given(st.integers(0, 2**32 - 1), st.sampled_from([32, 48, 64]))
+def test_augmented_crop_depends_only_on_its_random_numbers(seed, size):
+    face = draw(5, np.random.default_rng(0))
+    nowhere = np.full((6, 2), np.nan, np.float32)
+    one, two = (
+        random_crop(face, nowhere, CropRule(size), Augmentation(), np.random.default_rng(seed)) for _ in range(2)
+    )
+    assert one.shape == (size, size)
+    assert one.dtype == np.uint8
+    np.testing.assert_array_equal(one, two)
+
+
+def test_data_folder_is_the_named_one(tmp_path, monkeypatch):
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    monkeypatch.setenv("EMOTION_DATA", str(tmp_path / "two"))
+    assert data_folder(tmp_path / "one") == tmp_path / "one"
+    assert data_folder() == tmp_path / "two"
+
+
+def test_missing_data_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    line = refusal(tmp_path, tmp_path / "empty")
+    assert "ferplus.tar: no such file" in line
+    assert "no such folder" in refusal(tmp_path, tmp_path / "nowhere")
+
+
+def test_truncated_archive_is_refused(data, tmp_path):
+    archive = data / "ferplus.tar"
+    with tarfile.open(archive, "w") as tar:
+        tar.add(data / "ferplus", arcname=".")
+    shutil.rmtree(data / "ferplus")
+    content = archive.read_bytes()
+    archive.write_bytes(content[: len(content) * 2 // 3])
+    line = refusal(tmp_path, data)
+    assert "ferplus" in line
+    assert "again" in line  # copy or unpack it again
+    archive.write_bytes(b"no archive at all")
+    assert "ferplus.tar: unreadable" in refusal(tmp_path, data)
+
+
+@pytest.mark.parametrize(
+    ("row", "what"),
+    [
+        ("fer0000000.png,box,1,2,3", "5 columns, expected 12"),
+        ("fer0000000.png,box,1,2,3,4,5,6,7,many,9,10", "'many'"),
+        ("other.png,box,1,2,3,4,5,6,7,8,9,10", "other.png is missing"),
+    ],
+)
+def test_broken_row_is_refused(data, tmp_path, row, what):
+    table = data / "ferplus" / TRAIN / "label.csv"
+    table.write_text(table.read_text() + row + "\n")
+    line = refusal(tmp_path, data)
+    assert what in line
+    if "columns" in what or "many" in what:
+        assert f"{TRAIN}/label.csv:33" in line
+
+
+def test_wrong_images_are_refused(data, tmp_path):
+    image = data / "ferplus" / TRAIN / "fer0000003.png"
+    cv2.imwrite(str(image), np.zeros((40, 50), np.uint8))
+    assert f"{TRAIN}/fer0000003.png: 50×40 pixels, expected 48×48" in refusal(tmp_path, data)
+    for content in (b"", b"no picture"):
+        image.write_bytes(content)
+        assert f"{TRAIN}/fer0000003.png: not an image" in refusal(tmp_path, data)
+
+
+def test_wrong_ck48_folder_is_refused(tmp_path):
+    from trainer.datasets import DataError
+
+    path = draw_ck48(tmp_path) / "ck48/CK+48/joy"
+    path.mkdir()
+    cv2.imwrite(str(path / "S001_001_00000001.png"), np.zeros((48, 48), np.uint8))
+    with pytest.raises(DataError, match="'joy' is none of neutral"):
+        read_ck48(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("name: tiny\nepochs: 3\n", "epochs: Extra inputs"),
+        ("name: tiny\ncrop: {sise: 32}\n", "crop.sise: Extra inputs"),
+        ("name: tiny\ntraining: {epochs: 0}\n", "training.epochs: Input should be greater"),
+        ("name: Tiny Model\n", "name: String should match"),
+        ("name: tiny\nvariant: rotated\n", "variant: Input should be 'raw' or 'aligned'"),
+        ("name: [\n", "no YAML"),
+        ("", "file: Input should be a valid dictionary"),
+        ("\udcff", "no text file"),
+    ],
+)
+def test_wrong_configuration_is_refused(data, tmp_path, text, what):
+    config = tmp_path / "wrong.yaml"
+    config.write_bytes(text.encode(errors="surrogateescape"))
+    line = refusal(tmp_path, data, config)
+    assert f"{config}: " in line
+    assert what in line
+
+
+def test_missing_configuration_is_refused(data, tmp_path):
+    assert "none.yaml: No such file" in refusal(tmp_path, data, tmp_path / "none.yaml")
+
+
+def test_shipped_configuration_is_valid():
+    config = load_config(Path(__file__).parents[1] / "configs/trainer/ferplus.yaml")
+    assert config.variant == "aligned"

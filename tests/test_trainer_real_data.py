@@ -1,0 +1,74 @@
+"""On the real data sets: the protocols' known sizes, and that trainer and daemon cut the same crop."""
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.faces import CropRule, Detector, crop, crop_transform
+from trainer.augment import plain_crops
+from trainer.datasets import Faces, copies, data_folder, read_ck48, read_ferplus, without_leaks
+from trainer.margins import face_of
+from trainer.photographs import photograph
+from trainer.protocols import ck_protocols, ferplus_protocols, most_voted
+
+RULE = CropRule(48, 2.7, 0.37)
+
+
+@pytest.fixture(scope="module")
+def ferplus() -> dict[str, Faces]:
+    return read_ferplus(data_folder())
+
+
+def test_ferplus_protocols_have_their_known_sizes(ferplus):
+    test = ferplus["test"]
+    sizes = {p.name: len(p.rows) for p in ferplus_protocols(test, ferplus["train"])}
+    assert (sizes["FER+ 8"], sizes["FER+ 7"], sizes["FER+ strict"]) == (3545, 3517, 3137)
+    assert sizes["FER+ 8"] - sizes["FER+ 8 clean"] == 286
+    assert sizes["FER+ strict"] - sizes["FER+ strict clean"] == 244
+    highest = np.sort(test.votes[most_voted(test).rows], axis=1)
+    assert (highest[:, -1] == highest[:, -2]).sum() == 174  # ties
+
+
+def test_ck_protocols_have_their_known_sizes():
+    b, c = ck_protocols(read_ck48(data_folder()))
+    assert (len(b.rows), len(c.rows)) == (927, 981)
+
+
+def test_leaks_are_gone(ferplus):
+    splits = without_leaks(ferplus)
+    assert len(splits.dropped_train) + len(splits.train) == len(ferplus["train"])
+    assert len(splits.dropped_train) >= 279
+    for faces, others in (
+        (splits.train, splits.validation),
+        (splits.train, splits.test),
+        (splits.validation, splits.test),
+    ):
+        assert not copies(faces, others).any()
+
+
+def test_daemon_and_trainer_cut_the_same_crop(ferplus):
+    faces = ferplus["validation"]
+    rng = np.random.default_rng(7)
+    detector = Detector()
+    same_warp, same_face, found = [], [], 0
+    for row in most_voted(faces).rows[:40]:
+        scene = photograph(faces.images[row], rng)
+        face = face_of(scene, detector(scene.picture))
+        if face is None:
+            continue
+        found += 1
+        ours = crop(scene.picture, face.landmarks, RULE).astype(float)
+        # The trainer's warp, of the same picture without the daemon's shrinking …
+        transform = crop_transform(face.landmarks, RULE)
+        grey = cv2.cvtColor(scene.picture, cv2.COLOR_BGR2GRAY)
+        warped = cv2.warpAffine(grey, transform, (48, 48), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REPLICATE)
+        same_warp.append(np.abs(ours - warped).mean())
+        # … and of the stored face, with the landmarks taken back to its pixels. Its middle: the rim is background.
+        back = cv2.invertAffineTransform(scene.to_picture)
+        stored = (face.landmarks @ back[:, :2].T + back[:, 2]).astype(np.float32)
+        (theirs,) = plain_crops(faces.images[[row]], stored[None], RULE)
+        same_face.append(np.abs(ours - theirs)[12:-12, 12:-12].mean())
+    assert found >= 30
+    assert np.median(same_warp) < 3
+    assert np.median(same_face) < 6
+    assert max(same_face) < 15
