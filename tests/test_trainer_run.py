@@ -350,3 +350,16 @@ def test_command_says_nothing_but_its_own(finished, tmp_path):
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert "nowhere: no such folder" in line
+
+
+def test_ship_writes_model_and_twin_where_evaluate_finds_them(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr("edge.bundle.DEFAULT_MODEL", tmp_path / "shipped/emotions.tflite")
+    monkeypatch.setattr("trainer.evaluate.FLOAT_TWINS", tmp_path / "twins")
+    common = ("--data", finished.data)
+    result = invoke("train", "--config", finished.config, "--run", finished.run, "--ship", *common)
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "shipped/emotions.tflite").read_bytes() == finished.model.read_bytes()
+    assert (tmp_path / "twins/tiny.keras").is_file()
+    result = invoke("evaluate", "--json", *common)
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["agreement"] >= 0.97
