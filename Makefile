@@ -19,13 +19,8 @@ help: ## this list
 	@echo 'make run SOURCE=0               the webcam; a path or an rtsp:// address works too'
 	@echo 'make run CONFIG=my.yaml         your own configuration'
 
-# In a terminal the daemon becomes the foreground job of its own, so that Ctrl-C ends it alone and make sees its exit
-# code 0; elsewhere it takes the shell's place, and signals to the process group reach it.
 run: $(STAMPS)/demo ## the daemon with the bundled clip, each event printed as it is published; Ctrl-C ends it
-	@case "$$(ps -o stat= -p $$$$ 2>/dev/null)" in \
-	  *+*) set -m; $(DAEMON) ;; \
-	  *) exec $(DAEMON) ;; \
-	esac
+	@$(BIN)/python deploy/foreground.py $(DAEMON)
 
 test: tools lint ## lint, types and all tests, with the tools they need
 	@$(BIN)/python -m pytest -n auto
