@@ -14,7 +14,7 @@ from edge.frames import Capture, Frame, Reason, Slot
 from edge.metrics import Metrics
 from edge.outbox import Outbox
 from edge.pipeline import TICKET_TIMEOUT, Lane, Pipeline
-from edge.settings import CameraSettings, TrackingSettings
+from edge.settings import CameraSettings
 from edge.tracking import Rules, Track, Tracker, Transition
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ class Camera:
     Args:
         name: of the camera.
         settings: of the camera.
-        tracking: when faces and emotions count.
+        rules: when faces and emotions count.
         node: name of the node.
         labels: the emotions in the order of the model's output.
         model: name and version of the model, for events.
@@ -46,7 +46,7 @@ class Camera:
         name: str,
         settings: CameraSettings,
         *,
-        tracking: TrackingSettings,
+        rules: Rules,
         node: str,
         labels: tuple[str, ...],
         model: str,
@@ -63,7 +63,6 @@ class Camera:
         self._set_state = set_state
         self._metrics = metrics
         self._series = metrics.camera(name, labels)
-        rules = Rules(**tracking.model_dump())
         self.live = settings.kind != "file"
         self._slot = Slot(not self.live, pipeline.wake, self._series.frames_dropped["replaced"].inc)
         self._lane = Lane(self._slot, Tracker(rules), metrics, self._series, self._analysed)

@@ -44,6 +44,8 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
     """Run the daemon until Ctrl-C or SIGTERM."""
     if source and not demo:
         raise click.UsageError("--source goes with --demo; name cameras in the settings file")
+    if source and config:
+        raise click.UsageError("--source goes without --config; name cameras in the settings file")
     settings = demo_settings(source) if demo and config is None else load_settings(config or DEFAULT_CONFIG)
     logging.basicConfig(format="%(levelname)s %(message)s", level=settings.log_level.upper(), stream=sys.stderr)
     service = Service(settings, published=_print_event if print_events or demo else _ignore)
@@ -79,7 +81,7 @@ def check(config: Path) -> None:
 @click.option("--annotate", "output", type=click.Path(path_type=Path), help="Draw the faces into a copy (one picture).")
 @click.option("--model", type=click.Path(path_type=Path), default=DEFAULT_MODEL, help="Model file.")
 @click.option(
-    "--threshold", type=click.FloatRange(0.05, 0.99), default=0.6, show_default=True, help="Least confidence."
+    "--threshold", type=click.FloatRange(0.05, 0.99), default=0.5, show_default=True, help="Least confidence."
 )
 def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model: Path, threshold: float) -> None:
     """Print the faces of pictures, with boxes and probabilities."""

@@ -22,6 +22,7 @@ from edge.mqtt import Publisher
 from edge.outbox import Outbox
 from edge.pipeline import Analyser, Pipeline
 from edge.settings import Settings
+from edge.tracking import Rules
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ class Service:
         self._metrics.outbox(self._outbox.__len__, self._outbox.bytes, self._outbox.oldest_seconds)
         self._publisher = Publisher(settings.mqtt, settings.node, self._outbox, self._metrics, published)
         self._pipeline = Pipeline(
-            lambda: Analyser(bundle, settings.detector.threshold, self._metrics),
+            lambda: Analyser(bundle, settings.detector.keep, self._metrics),
             settings.workers or os.cpu_count() or 1,
         )
         self._http = HttpServer(settings.metrics, self._metrics.text, self.progress, self._ready)
@@ -59,7 +60,7 @@ class Service:
             Camera(
                 name,
                 camera,
-                tracking=settings.tracking,
+                rules=Rules(begin=settings.detector.threshold, **settings.tracking.model_dump()),
                 node=settings.node,
                 labels=bundle.info.labels,
                 model=model,

@@ -9,7 +9,18 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from typing_extensions import Self
 
 from edge.bundle import DEFAULT_MODEL
 
@@ -18,6 +29,7 @@ Host = Annotated[str, StringConstraints(min_length=1, max_length=253)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
+LARGEST_INDEX = 255
 
 
 class SettingsError(ValueError):
@@ -28,7 +40,18 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CameraSettings(_Section):
+class _Login(_Section):
+    username: str | None = None
+    password: SecretStr | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.password is not None and self.username is None:
+            raise ValueError("a password without a username; give both or neither")
+        return self
+
+
+class CameraSettings(_Login):
     """One camera.
 
     Attributes:
@@ -40,8 +63,6 @@ class CameraSettings(_Section):
     """
 
     source: str = Field(min_length=1)
-    username: str | None = None
-    password: SecretStr | None = None
     pace: Literal["realtime", "fast"] = "realtime"
     loop: bool = False
 
@@ -54,10 +75,14 @@ class CameraSettings(_Section):
     @classmethod
     def _no_login(cls, value: str) -> str:
         parts = _split(value)
+        if "://" in value and parts.scheme not in NETWORK_SCHEMES:
+            raise ValueError(f"no known kind of address; use one of {', '.join(NETWORK_SCHEMES)}")
         if parts.scheme in NETWORK_SCHEMES and not parts.hostname:
             raise ValueError("the address names no host; write scheme://host:port/path")
         if "@" in parts.netloc:
             raise ValueError("user and password in the address would reach logs; use the keys username and password")
+        if value.isdecimal() and int(value) > LARGEST_INDEX:
+            raise ValueError(f"no webcam has an index above {LARGEST_INDEX}")
         return value
 
     @property
@@ -65,7 +90,7 @@ class CameraSettings(_Section):
         """Tell what `source` is."""
         if _split(self.source).scheme in NETWORK_SCHEMES:
             return "network"
-        return "webcam" if self.source.isdigit() or self.source.startswith("/dev/") else "file"
+        return "webcam" if self.source.isdecimal() or self.source.startswith("/dev/") else "file"
 
     def address(self) -> str:
         """Return `source` with the login in it. A secret: only for opening the stream."""
@@ -78,9 +103,17 @@ class CameraSettings(_Section):
 
 
 class DetectorSettings(_Section):
-    """Finding faces."""
+    """Finding faces: `threshold` is the least confidence of a new face, `keep` that of one already followed."""
 
-    threshold: float = Field(0.6, gt=0, lt=1)
+    threshold: float = Field(0.5, gt=0, lt=1)
+    keep: float = Field(0.3, gt=0, lt=1)
+
+    @field_validator("keep")
+    @classmethod
+    def _below(cls, value: float, info: ValidationInfo) -> float:
+        if value > info.data.get("threshold", 1):
+            raise ValueError("must not be above detector.threshold")
+        return value
 
 
 class TrackingSettings(_Section):
@@ -94,13 +127,11 @@ class TrackingSettings(_Section):
     dwell: float = Field(0.5, ge=0, le=60)
 
 
-class MqttSettings(_Section):
+class MqttSettings(_Login):
     """The broker."""
 
     host: Host = "127.0.0.1"
     port: Port = 1883
-    username: str | None = None
-    password: SecretStr | None = None
     base: Annotated[str, StringConstraints(pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$")] = "emotion"
     keepalive: int = Field(30, ge=5, le=3600)
 
@@ -148,8 +179,14 @@ def load_settings(path: Path) -> Settings:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         _refuse_doubled_keys(root, path)
         content = yaml.safe_load(text)
+    except SettingsError:
+        raise
     except yaml.YAMLError as error:
         raise SettingsError(_yaml_message(path, error)) from None
+    except (ValueError, KeyError, AttributeError):  # from a value such as 2024-13-45, or !!int x
+        raise SettingsError(f"{path}: a value looks like a date or number but is none; put it in quotes") from None
+    except RecursionError:
+        raise SettingsError(f"{path}: nested too deeply, or in itself; write it out, see configs/edge.yaml") from None
     if not isinstance(content, dict):
         raise SettingsError(f"{path}:1: expected keys and values such as 'cameras:', see configs/edge.yaml")
     try:
@@ -162,9 +199,11 @@ def load_settings(path: Path) -> Settings:
 
 def _split(source: str) -> Any:
     try:
-        return urlsplit(source)
+        parts = urlsplit(source)
+        _ = parts.port  # raises if it is none
     except ValueError:
-        raise ValueError("not a valid address") from None
+        raise ValueError("not a valid address; write scheme://host:port/path") from None
+    return parts
 
 
 def _from_folder(settings: Settings, folder: Path) -> Settings:
@@ -178,6 +217,9 @@ def _from_folder(settings: Settings, folder: Path) -> Settings:
 def _yaml_message(path: Path, error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or "not YAML"
+    if re.search(r"alias|anchor|\btag\b", problem):
+        # The problem would quote what follows, and that may be a password.
+        problem = "a value that begins with *, & or ! needs quotes"
     return f"{path}:{mark.line + 1 if mark else 1}: {problem}; mend the YAML (indentation, quotes, colons)"
 
 
@@ -187,6 +229,8 @@ def _message(path: Path, root: yaml.Node | None, keys: tuple[int | str, ...], me
         text = "unknown key; configs/edge.yaml shows every key"
     elif kind == "missing":
         text = "is missing; configs/edge.yaml shows every key"
+    elif kind == "string_type":
+        text = "must be text; put it in quotes"
     names = [str(key) for key in keys if key != "[key]"]
     return f"{path}:{_line(root, names)}: {'.'.join(names)}: {text}"
 

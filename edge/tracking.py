@@ -1,7 +1,9 @@
 """Faces over time. Pure: no clock, no input or output; the same observations give the same transitions.
 
-A face is tracked by where it moves and how large it is. It is reported after it was seen for a while, its emotion is an
-exponential average of the calibrated probabilities, and it changes only past two thresholds and a dwell time.
+A face is tracked by where it moves, how large it is and, once it was out of sight, what it looks like. It is reported
+after it was seen for a while, its emotion is an exponential average of the calibrated probabilities, and it changes
+only past two thresholds and a dwell time. A detection too weak to begin a track can carry one on (ByteTrack,
+arXiv:2110.06864).
 """
 
 from __future__ import annotations
@@ -20,9 +22,18 @@ Probabilities = npt.NDArray[np.float32]
 
 #: How far a face may be from where it is expected, in multiples of its size: at once, and more per second unseen.
 REACH, REACH_PER_SECOND, LARGEST_REACH = 0.7, 0.5, 1.5
+#: A face out of sight for longer than this is taken for the same again only if it looks alike: the least dot product
+#: of `Observation.look`.
+SIGHT, ALIKE = 0.25, 0.42
+#: What a detection too weak to begin a track costs beside a strong one.
+WEAK = 0.3
+#: Weight of a look that differs, against a distance of one face size.
+LOOK_WEIGHT = 0.5
+#: Time constant of the average over a face's looks, seconds.
+LOOK_AVERAGE = 1.0
 #: How much a face may grow or shrink between two observations of it.
 LARGEST_GROWTH = 1.8
-#: A face not yet reported is forgotten after this many seconds unseen.
+#: A face not yet reported is forgotten once a frame lacks it and it is unseen for this many seconds.
 UNCONFIRMED_LOST = 0.4
 #: Seconds over which velocity is averaged, and for which it is believed once the face is out of sight.
 VELOCITY_AVERAGE, VELOCITY_BELIEVED = 0.3, 0.4
@@ -35,6 +46,7 @@ class Rules:
     """When a face counts and when its emotion changes.
 
     Attributes:
+        begin: least confidence of the detection that begins a track; weaker ones only carry one on.
         appear: seconds for which a face must be seen before it is reported.
         lost: seconds unseen after which it is gone.
         smoothing: time constant of the average over probabilities, seconds.
@@ -43,6 +55,7 @@ class Rules:
         dwell: … for this many seconds.
     """
 
+    begin: float = 0.5
     appear: float = 0.5
     lost: float = 2.0
     smoothing: float = 0.6
@@ -59,11 +72,13 @@ class Observation:
         box: fractions of the picture; may reach beyond it.
         confidence: of the detector, 0–1.
         probabilities: float32 (classes,), calibrated.
+        look: float32 (n,) of unit length, what the face looks like; none if that is not to count.
     """
 
     box: Box
     confidence: float
     probabilities: Probabilities
+    look: Probabilities | None = None
 
 
 @dataclass
@@ -75,6 +90,8 @@ class Track:
     last_seen: float
     box: Box
     confidence: float
+    look: Probabilities | None = None
+    looks: Probabilities | None = None
     observations: int = 1
     velocity: tuple[float, float] = (0.0, 0.0)
     emotion: int = -1
@@ -126,10 +143,11 @@ class Tracker:
         self.aspect = aspect
         self._tracks: list[Track] = []
         self._numbers = 0
+        self._last_update = float("-inf")
 
     def update(self, time: float, observations: Sequence[Observation]) -> list[Transition]:
         """Take in the faces of the frame at `time` (seconds, not going back); their order does not matter."""
-        ordered = sorted(observations, key=lambda o: (o.box.x, o.box.y, o.box.width, o.box.height))
+        ordered = sorted(observations, key=_order)
         transitions = self._drop_lost(time)
         pairs = self._match(time, ordered)
         for track, observation in pairs:
@@ -137,8 +155,9 @@ class Tracker:
             transitions += self._judge(track, time)
         taken = {id(observation) for _, observation in pairs}
         for observation in ordered:
-            if id(observation) not in taken:
+            if id(observation) not in taken and observation.confidence >= self._rules.begin:
                 self._tracks.append(self._begin(time, observation))
+        self._last_update = time
         return transitions
 
     def close(self) -> list[Transition]:
@@ -168,7 +187,10 @@ class Tracker:
         return pairs
 
     def _cost(self, track: Track, observation: Observation, time: float) -> float | None:
-        """Return the distance in face sizes from where the face is expected, plus its growth; none if too much."""
+        """Return by how much an observation differs from what is expected of a track; none if by too much.
+
+        Distance in face sizes, growth, and difference of looks add up.
+        """
         unseen = time - track.last_seen
         believed = min(unseen, VELOCITY_BELIEVED)
         old, new = track.box, observation.box
@@ -178,11 +200,18 @@ class Tracker:
         distance = math.hypot(dx * self.aspect, dy) / size
         growth = abs(math.log(max(new.height, 1e-6) / size))
         reach = min(REACH + REACH_PER_SECOND * unseen, LARGEST_REACH)
-        return distance + growth if distance <= reach and growth <= math.log(LARGEST_GROWTH) else None
+        if distance > reach or growth > math.log(LARGEST_GROWTH):
+            return None
+        alike = _alikeness(track, observation)
+        if unseen > SIGHT and alike < ALIKE:
+            return None
+        weak = WEAK if observation.confidence < self._rules.begin else 0.0
+        return distance + growth + LOOK_WEIGHT * (1 - alike) + weak
 
     def _begin(self, time: float, observation: Observation) -> Track:
         self._numbers += 1
         track = Track(self._numbers, time, time, observation.box, observation.confidence)
+        track.look = track.looks = observation.look
         track.weighted, track.weight = observation.probabilities.copy(), 1.0
         return track
 
@@ -198,6 +227,10 @@ class Tracker:
                 track.velocity[0] + share * (moved[0] / step - track.velocity[0]),
                 track.velocity[1] + share * (moved[1] / step - track.velocity[1]),
             )
+        if observation.look is not None and track.looks is not None:
+            kept = math.exp(-step / LOOK_AVERAGE)
+            track.looks = kept * track.looks + (1 - kept) * observation.look
+        track.look = observation.look
         kept = math.exp(-step / self._rules.smoothing)
         track.weighted = track.weighted * np.float32(kept) + observation.probabilities
         track.weight = track.weight * kept + 1
@@ -233,12 +266,27 @@ class Tracker:
         kept, transitions = [], []
         for track in self._tracks:
             unseen = time - track.last_seen
-            if unseen <= (self._rules.lost if track.confirmed else UNCONFIRMED_LOST):
+            # With a camera so slow that no frame came in between, nothing was missed yet.
+            missed = track.last_seen < self._last_update
+            if unseen <= self._rules.lost and (track.confirmed or not missed or unseen <= UNCONFIRMED_LOST):
                 kept.append(track)
             elif track.confirmed:
                 transitions.append(_end(track))
         self._tracks = kept
         return transitions
+
+
+def _order(observation: Observation) -> tuple[float, ...]:
+    box = observation.box
+    return (box.x, box.y, box.width, box.height, observation.confidence, *map(float, observation.probabilities))
+
+
+def _alikeness(track: Track, observation: Observation) -> float:
+    """Compare looks, with the last and with the average one, -1…1; 1 if there is nothing to compare."""
+    if observation.look is None or track.look is None or track.looks is None:
+        return 1.0
+    average = track.looks / max(float(np.linalg.norm(track.looks)), 1e-6)
+    return max(float(track.look @ observation.look), float(average @ observation.look))
 
 
 def _end(track: Track) -> Transition:
