@@ -40,6 +40,7 @@ class HttpServer:
         self._alive = alive
         self._ready = ready
         self._server: Any = None
+        self._stopped = False
 
     def start(self) -> None:
         """Listen. Raises `HttpError`."""
@@ -50,12 +51,20 @@ class HttpServer:
             )
         except OSError as error:
             raise HttpError(f"{where}: {error.strerror}; choose another metrics.port") from None
-        threading.Thread(target=self._server.run, name="http", daemon=True).start()
+        threading.Thread(target=self._serve, name="http", daemon=True).start()
 
     def stop(self) -> None:
         """Stop listening."""
+        self._stopped = True
         if self._server is not None:
             self._server.close()
+
+    def _serve(self) -> None:
+        try:
+            self._server.run()
+        except OSError:  # select() finds its sockets closed by `stop`
+            if not self._stopped:
+                raise
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         status, kind, body = self._page(environ["REQUEST_METHOD"], environ["PATH_INFO"])
