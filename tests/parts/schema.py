@@ -1,0 +1,35 @@
+"""The JSON Schema of events that ships, as a check."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jsonschema import Draft202012Validator, FormatChecker
+
+FORMATS = FormatChecker(["uuid"])
+
+
+@FORMATS.checks("date-time", raises=ValueError)
+def _is_time(value: object) -> bool:
+    """Tell whether a string names a moment with its offset; jsonschema needs one more package to do so itself."""
+    return not isinstance(value, str) or datetime.fromisoformat(value.replace("Z", "+00:00")).tzinfo is not None
+
+
+def validate_event(document: dict[str, Any]) -> None:
+    """Check a decoded event against `edge/schemas/event-1.json`, formats included.
+
+    Raises:
+        jsonschema.ValidationError: it breaks the schema.
+    """
+    _validator().validate(document)
+
+
+@cache
+def _validator() -> Draft202012Validator:
+    schema = json.loads(resources.files("edge").joinpath("schemas/event-1.json").read_text(encoding="utf-8"))
+    Draft202012Validator.check_schema(schema)
+    return Draft202012Validator(schema, format_checker=FORMATS)

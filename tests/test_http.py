@@ -1,0 +1,111 @@
+"""The HTTP pages."""
+
+import socket
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+
+import pytest
+
+from edge.http import HttpError, HttpServer
+from edge.settings import MetricsSettings
+from tests.parts import HOST, accepts, eventually, free_port
+
+TEXT = b"# TYPE a counter\na_total 1\n"
+
+
+@dataclass
+class State:
+    alive: bool = True
+    ready: bool = True
+
+
+@pytest.fixture
+def state():
+    return State()
+
+
+@pytest.fixture
+def ask(state):
+    """Ask the server for a page: status, headers, body."""
+    settings = MetricsSettings(port=free_port())
+    server = HttpServer(settings, lambda: TEXT, lambda: state.alive, lambda: state.ready)
+    server.start()
+
+    def get(path, method="GET", data=None):
+        request = urllib.request.Request(f"http://{HOST}:{settings.port}{path}", method=method, data=data)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.headers, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.headers, error.read()
+
+    yield get
+    server.stop()
+
+
+def test_metrics_come_as_prometheus_text(ask):
+    status, headers, body = ask("/metrics")
+    assert (status, body) == (200, TEXT)
+    assert headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    assert headers["Cache-Control"] == "no-store"
+    assert "Server" not in headers
+
+
+@pytest.mark.parametrize(
+    ("page", "name", "good", "bad"),
+    [("/healthz", "alive", b"ok\n", b"no progress\n"), ("/readyz", "ready", b"ready\n", b"not ready\n")],
+)
+def test_health_and_readiness(ask, state, page, name, good, bad):
+    assert ask(page)[::2] == (200, good)
+    setattr(state, name, False)
+    assert ask(page)[::2] == (503, bad)
+    other = "/readyz" if page == "/healthz" else "/healthz"
+    assert ask(other)[0] == 200
+    setattr(state, name, True)
+    assert ask(page)[0] == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics/", "/Metrics", "/healthz/../metrics", "/%2e%2e/etc/passwd"])
+def test_other_pages_are_not_there(ask, path):
+    status, _, body = ask(path)
+    assert status == 404
+    assert body == b"see /metrics, /healthz, /readyz\n"
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+def test_other_methods_are_refused(ask, method):
+    assert ask("/metrics", method, b"x" if method in ("POST", "PUT") else None)[0] == 405
+
+
+def test_head_gives_the_headers_only(ask):
+    status, headers, body = ask("/metrics", "HEAD")
+    assert (status, body, headers["Content-Length"]) == (200, b"", str(len(TEXT)))
+
+
+def test_query_is_ignored(ask):
+    assert ask("/metrics?name[]=a")[::2] == (200, TEXT)
+
+
+def test_taken_port_is_one_line():
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(HttpError) as caught:
+            HttpServer(MetricsSettings(port=port), lambda: b"", lambda: True, lambda: True).start()
+    message = str(caught.value)
+    assert message == f"{HOST}:{port}: Address already in use; choose another metrics.port"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_stop_frees_the_port(host):
+    settings = MetricsSettings(host=host, port=free_port())
+    for _ in range(2):
+        server = HttpServer(settings, lambda: b"", lambda: True, lambda: True)
+        server.start()
+        assert accepts(settings.port)
+        server.stop()
+        eventually(lambda: not accepts(settings.port), 5, "free port")
+
+
+def test_server_never_started_can_be_stopped():
+    HttpServer(MetricsSettings(), lambda: b"", lambda: True, lambda: True).stop()

@@ -1,0 +1,346 @@
+"""Workers over lanes: order, failures, time-outs, fairness; most analysers are stand-ins."""
+
+import random
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import edge.pipeline
+from edge.bundle import DEFAULT_MODEL, read_bundle
+from edge.events import Box
+from edge.frames import Frame, Slot
+from edge.metrics import Metrics
+from edge.pipeline import Analyser, Lane, Pipeline
+from edge.tracking import Observation, Rules, Tracker
+from tests.parts import eventually
+from tests.parts.samples import LABELS, portrait
+
+
+def frame(number, image=None):
+    image = np.full((4, 8, 3), number % 256, np.uint8) if image is None else image
+    return Frame(image, number / 10, 1_700_000_000 + number / 10, time.monotonic())
+
+
+class Camera:
+    """A lane that writes down what reaches its listener."""
+
+    def __init__(self, pipeline, metrics, name="camera", keep_all=True, listener=None):
+        self.times, self.transitions = [], []
+        self.series = metrics.camera(name, LABELS)
+        self.slot = Slot(keep_all, pipeline.wake, self.series.frames_dropped["replaced"].inc)
+        self.lane = Lane(self.slot, Tracker(Rules()), metrics, self.series, listener or self._heard)
+        self._stopped = threading.Event()
+        pipeline.add(self.lane)
+
+    def _heard(self, frame, transitions, _tracks):
+        self.times.append(round(frame.time * 10))
+        self.transitions += transitions
+
+    def feed(self, numbers):
+        """Put frames in, from a thread of its own."""
+        thread = threading.Thread(target=lambda: [self.slot.put(frame(n), self._stopped) for n in numbers], daemon=True)
+        thread.start()
+        return thread
+
+    def dropped(self, reason):
+        return self.series.frames_dropped[reason]._value.get()
+
+    def analysed(self):
+        return self.series.frames_analysed._value.get()
+
+
+@pytest.fixture
+def metrics():
+    return Metrics("node", "0")
+
+
+@pytest.fixture
+def pipeline():
+    """Make a pipeline of an analyser; stopped with the test."""
+    made = []
+
+    def make(analyse, workers):
+        made.append(Pipeline(lambda: analyse, workers))
+        return made[-1]
+
+    yield make
+    for pipeline in made:
+        pipeline.stop(5)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_results_come_in_the_order_of_the_frames(pipeline, metrics, workers, seed):
+    rng = random.Random(seed)
+    busy, most = [0], [0]
+
+    def analyse(_image):
+        busy[0] += 1
+        most[0] = max(most[0], busy[0])
+        time.sleep(rng.choice([0, 0.001, 0.01]))
+        busy[0] -= 1
+        return []
+
+    works = pipeline(analyse, workers)
+    cameras = [Camera(works, metrics, name) for name in ("a", "b")]
+    works.start()
+    for camera in cameras:
+        camera.feed(range(60))
+    eventually(lambda: all(len(camera.times) == 60 for camera in cameras), 20, "all results")
+    assert all(camera.times == list(range(60)) for camera in cameras)
+    assert all(camera.analysed() == 60 for camera in cameras)
+    assert most[0] <= workers
+    if workers > 1:
+        assert most[0] > 1
+
+
+def test_tracker_gets_what_was_found(pipeline, metrics):
+    seen = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))
+    works = pipeline(lambda _image: [seen], 2)
+    camera = Camera(works, metrics)
+    works.start()
+    camera.feed(range(10)).join(10)
+    camera.lane.drain(10)
+    eventually(lambda: len(camera.times) == 10, 5, "all results")
+    assert [t.type for t in camera.transitions] == ["start"]
+    closed = []
+    camera.series.faces_in_view.set(1)
+    camera.lane.end_faces("stopped", lambda transitions, reason: closed.append((list(transitions), reason)))
+    assert [(t.type, reason) for transitions, reason in closed for t in transitions] == [("end", "stopped")]
+    assert camera.series.faces_in_view._value.get() == 0
+
+
+def test_raising_analysis_costs_its_frame_only(pipeline, metrics):
+    def analyse(image):
+        if image[0, 0, 0] in (3, 7):
+            raise RuntimeError("cannot read this one")
+        return []
+
+    works = pipeline(analyse, 2)
+    camera = Camera(works, metrics)
+    works.start()
+    camera.feed(range(20))
+    eventually(lambda: len(camera.times) == 18, 10, "results of the other frames")
+    assert camera.times == [number for number in range(20) if number not in (3, 7)]
+    assert (camera.dropped("failed"), camera.analysed()) == (2, 18)
+    assert not works.failed.is_set()
+
+
+def test_raising_listener_does_not_end_its_worker(pipeline, metrics):
+    heard = []
+
+    def listener(frame, _transitions, _tracks):
+        heard.append(frame.time)
+        if len(heard) == 2:
+            raise KeyError("listener")
+
+    works = pipeline(lambda _image: [], 1)
+    camera = Camera(works, metrics, listener=listener)
+    works.start()
+    camera.feed(range(8))
+    eventually(lambda: len(heard) == 8, 10, "further results")
+    assert heard == sorted(heard)
+
+
+def test_failing_worker_gets_a_new_analyser(metrics):
+    made = []
+
+    def make():
+        number = len(made)
+        made.append(number)
+
+        def analyse(_image):
+            if number == 0:
+                raise ValueError("broken interpreter")
+            return []
+
+        return analyse
+
+    works = Pipeline(make, 1)
+    camera = Camera(works, metrics)
+    works.start()
+    camera.feed(range(5))
+    eventually(lambda: len(camera.times) == 4, 10, "results of the second analyser")
+    works.stop(5)
+    assert made == [0, 1]
+
+
+def test_analyser_that_cannot_be_made_fails_too(metrics):
+    def make():
+        raise RuntimeError("no memory")
+
+    works = Pipeline(make, 1)
+    camera = Camera(works, metrics)
+    works.start()
+    camera.feed(range(5))
+    assert works.failed.wait(10)
+    works.stop(5)
+    assert camera.dropped("failed") >= 5
+
+
+def test_fifth_failure_within_a_minute_gives_up(pipeline, metrics, caplog):
+    def analyse(image):
+        if image[0, 0, 0] < 5:
+            raise RuntimeError("always")
+        return []
+
+    works = pipeline(analyse, 2)
+    camera = Camera(works, metrics)
+    works.start()
+    camera.feed(range(4)).join(10)
+    eventually(lambda: camera.dropped("failed") == 4, 5, "four failures")
+    assert not works.failed.is_set()
+    camera.feed([4])
+    assert works.failed.wait(5)
+    assert "giving up" in caplog.text
+
+
+def test_failures_longer_ago_than_a_minute_do_not_count(pipeline, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(edge.pipeline.time, "monotonic", lambda: clock[0])
+    works = pipeline(lambda _image: [], 1)
+    for _ in range(20):
+        clock[0] += 16
+        works._count_restart()
+    assert not works.failed.is_set()
+    for _ in range(4):
+        clock[0] += 1
+        works._count_restart()
+    assert works.failed.is_set()
+
+
+def test_hanging_analysis_is_skipped_and_counted_and_its_late_answer_ignored(pipeline, metrics, monkeypatch):
+    hang, hanging = threading.Event(), threading.Event()
+
+    def analyse(image):
+        if image[0, 0, 0] == 2:
+            hanging.set()
+            hang.wait(20)
+        return []
+
+    works = pipeline(analyse, 2)
+    camera = Camera(works, metrics)
+    works.start()
+    camera.feed(range(6)).join(10)
+    assert hanging.wait(10)
+    eventually(lambda: camera.lane.in_flight() == 1 and not camera.slot.full(), 10, "only the hanging ticket left")
+    assert camera.times == [0, 1]
+    assert works.check(time.monotonic()) == 0
+    assert not works.stuck(time.monotonic())
+    assert works.stuck(time.monotonic() + edge.pipeline.STUCK + 1)
+    monkeypatch.setattr(edge.pipeline, "TICKET_TIMEOUT", 0.0)
+    assert works.check(time.monotonic() + 0.01) == 1
+    assert camera.times == [0, 1, 3, 4, 5]
+    assert camera.dropped("timeout") == 1
+    monkeypatch.undo()
+    hang.set()
+    eventually(lambda: not works.stuck(time.monotonic() + 1000), 10, "idle workers")
+    camera.feed([6])
+    eventually(lambda: camera.times == [0, 1, 3, 4, 5, 6], 10, "later frame")
+    assert (camera.dropped("timeout"), camera.dropped("failed"), camera.analysed()) == (1, 0, 6)
+
+
+def test_lane_that_has_waited_longest_is_served_first(metrics):
+    """One worker, one camera that always has a frame: the others still get every second turn."""
+    order, turn, done = [], threading.Semaphore(0), threading.Semaphore(0)
+
+    def analyse(image):
+        turn.acquire(timeout=10)
+        order.append(int(image[0, 0, 0]))
+        done.release()
+        return []
+
+    works = Pipeline(lambda: analyse, 1)
+    busy, calm = Camera(works, metrics, "busy", keep_all=False), Camera(works, metrics, "calm", keep_all=False)
+    stop = threading.Event()
+    for number in range(12):
+        busy.slot.put(frame(1), stop)
+        calm.slot.put(frame(2), stop)
+        if number == 0:
+            works.start()
+        turn.release()
+        assert done.acquire(timeout=10)
+    turn.release(20)
+    works.stop(5)
+    assert {tuple(order[i : i + 2]) for i in range(2, 10, 2)} <= {(1, 2), (2, 1)}
+
+
+def test_hanging_lane_does_not_starve_others(pipeline, metrics):
+    hang = threading.Event()
+
+    def analyse(image):
+        if image[0, 0, 0] == 200:
+            hang.wait(20)
+        return []
+
+    works = pipeline(analyse, 2)
+    stuck, fine = Camera(works, metrics, "stuck"), Camera(works, metrics, "fine")
+    works.start()
+    stuck.feed([200])
+    eventually(lambda: stuck.lane.in_flight() == 1, 10, "hanging ticket")
+    fine.feed(range(50))
+    eventually(lambda: len(fine.times) == 50, 10, "frames of the other camera")
+    assert fine.times == list(range(50))
+    hang.set()
+
+
+def test_live_camera_loses_old_frames_and_none_is_unaccounted(pipeline, metrics):
+    gate = threading.Event()
+    works = pipeline(lambda _image: gate.wait(20) and [], 1)
+    camera = Camera(works, metrics, keep_all=False)
+    works.start()
+    stop = threading.Event()
+    camera.slot.put(frame(0), stop)
+    eventually(lambda: camera.lane.in_flight() == 1, 10, "first ticket")
+    for number in range(1, 31):
+        camera.slot.put(frame(number), stop)
+    gate.set()
+    eventually(lambda: camera.analysed() == 2, 10, "the first and the newest frame")
+    assert camera.times == [0, 30]
+    assert camera.dropped("replaced") == 29
+
+
+def test_drain_waits_for_what_was_read(pipeline, metrics):
+    gate = threading.Event()
+    works = pipeline(lambda _image: gate.wait(20) and [], 1)
+    camera = Camera(works, metrics)
+    works.start()
+    camera.feed([0, 1]).join(10)
+    started = time.monotonic()
+    camera.lane.drain(0.05)
+    assert 0.04 < time.monotonic() - started < 5
+    assert camera.times == []
+    gate.set()
+    camera.lane.drain(10)
+    assert camera.times == [0, 1]
+
+
+def test_idle_pipeline_stops_at_once_and_a_hanging_one_after_its_time(pipeline, metrics):
+    hang = threading.Event()
+    idle, hanging = pipeline(lambda _image: [], 3), pipeline(lambda _image: hang.wait(20) and [], 1)
+    camera = Camera(hanging, metrics)
+    idle.start(), hanging.start()
+    camera.feed([0])
+    eventually(lambda: camera.lane.in_flight() == 1, 10, "ticket")
+    for works, least, most in ((idle, 0, 2), (hanging, 0.1, 3)):
+        started = time.monotonic()
+        works.stop(5 if works is idle else 0.1)
+        assert least <= time.monotonic() - started < most
+    hang.set()
+
+
+def test_real_analyser_finds_the_face_in_fractions_of_the_picture(metrics):
+    (seen,) = Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)(portrait())
+    assert seen.probabilities.sum() == pytest.approx(1, abs=1e-4)
+    assert len(seen.probabilities) == len(LABELS)
+    assert seen.box.x == pytest.approx(271 / 640, abs=0.03)
+    assert seen.box.y == pytest.approx(135 / 480, abs=0.03)
+    assert seen.box.height == pytest.approx(138 / 480, rel=0.1)
+    assert [metrics.inferences[stage]._value.get() for stage in ("detect", "classify")] == [1, 1]
+
+
+def test_real_analyser_of_an_empty_picture_runs_no_classifier(metrics):
+    assert Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)(np.zeros((48, 64, 3), np.uint8)) == []
+    assert metrics.inferences["classify"]._value.get() == 0

@@ -1,0 +1,281 @@
+"""The settings file: what is good, and that every mistake is named with its place and never with a secret."""
+
+import re
+from pathlib import Path
+from typing import get_args
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from edge.bundle import DEFAULT_MODEL
+from edge.settings import CameraSettings, Settings, SettingsError, default_node, load_settings
+
+EXAMPLE = Path(__file__).parents[1] / "configs" / "edge.yaml"
+SMALL = "cameras:\n  door:\n    source: 0\n"
+SECRET = "hunter2-and-more"
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load settings from text."""
+    path = tmp_path / "edge.yaml"
+
+    def loader(text):
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_settings(path)
+
+    return loader
+
+
+def complaint(load, text):
+    with pytest.raises(SettingsError) as caught:
+        load(text)
+    return str(caught.value)
+
+
+def test_smallest_file_has_defaults_for_the_rest(load):
+    loaded = load(SMALL)
+    assert loaded.cameras["door"].kind == "webcam"
+    assert loaded.node == default_node()
+    assert loaded.model == DEFAULT_MODEL
+    assert (loaded.mqtt.host, loaded.mqtt.port, loaded.mqtt.base) == ("127.0.0.1", 1883, "emotion")
+    assert (loaded.metrics.host, loaded.metrics.port) == ("127.0.0.1", 9464)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "says"),
+    [
+        (SMALL + "colour: red\n", 4, "colour", "unknown key"),
+        (SMALL + "    fps: 5\n", 4, "cameras.door.fps", "unknown key"),
+        (SMALL + "mqtt:\n  host: x\n  prot: 1883\n", 6, "mqtt.prot", "unknown key"),
+        (SMALL + "mqtt:\n  port: 0\n", 5, "mqtt.port", "greater than or equal to 1"),
+        (SMALL + "mqtt:\n  port: 65536\n", 5, "mqtt.port", "less than or equal to 65535"),
+        (SMALL + "mqtt:\n  port: many\n", 5, "mqtt.port", "valid integer"),
+        (SMALL + "mqtt:\n  base: home/+/x\n", 5, "mqtt.base", "pattern"),
+        (SMALL + "mqtt:\n  base: /home\n", 5, "mqtt.base", "pattern"),
+        (SMALL + "mqtt:\n  base: home/\n", 5, "mqtt.base", "pattern"),
+        (SMALL + "mqtt:\n  username: 1234\n", 5, "mqtt.username", "must be text; put it in quotes"),
+        (SMALL + "mqtt:\n  password: x\n", 4, "mqtt", "password without a username"),
+        (SMALL + "mqtt: 5\n", 4, "mqtt", "dictionary"),
+        (SMALL + "metrics:\n  host: 0.0.0.0\n", 5, "metrics.host", "'127.0.0.1', '::1' or 'localhost'"),
+        (SMALL + "workers: -1\n", 4, "workers", "greater than or equal to 0"),
+        (SMALL + "workers: 1.5\n", 4, "workers", "integer"),
+        (SMALL + "log_level: loud\n", 4, "log_level", "'debug', 'info', 'warning' or 'error'"),
+        (SMALL + "version: 2\n", 4, "version", "1"),
+        (SMALL + "node: Living room\n", 4, "node", "pattern"),
+        (SMALL + f"node: {'x' * 65}\n", 4, "node", "pattern"),
+        (SMALL + "detector:\n  threshold: 1.2\n", 5, "detector.threshold", "less than 1"),
+        (SMALL + "tracking:\n  lost: 0\n", 5, "tracking.lost", "greater than 0"),
+        (SMALL + "tracking:\n  lost: .nan\n", 5, "tracking.lost", "3600"),
+        (SMALL + "tracking:\n  appear: .inf\n", 5, "tracking.appear", "3600"),
+        ("cameras: {}\n", 1, "cameras", "at least 1"),
+        ("# nothing else\nnode: a\n", 1, "cameras", "is missing"),
+        ("cameras:\n  - source: 0\n", 1, "cameras", "dictionary"),
+        ("cameras:\n  door: {}\n", 2, "cameras.door.source", "is missing"),
+        ("cameras:\n  door: rtsp://host/x\n", 2, "cameras.door", "dictionary"),
+        ("cameras:\n  Front Door:\n    source: 0\n", 2, "cameras.Front Door", "pattern"),
+        ("cameras:\n  door:\n    source: ''\n", 3, "cameras.door.source", "at least 1 character"),
+        ("cameras:\n  door:\n    source: true\n", 3, "cameras.door.source", "must be text"),
+        ("cameras:\n  door:\n    source: 99999999999\n", 3, "cameras.door.source", "no webcam"),
+        ("cameras:\n  door:\n    source: rtmp://host/x\n", 3, "cameras.door.source", "use one of rtsp, rtsps, http"),
+        ("cameras:\n  door:\n    source: rtsp:///x\n", 3, "cameras.door.source", "names no host"),
+        ("cameras:\n  door:\n    source: rtsp://host:port/x\n", 3, "cameras.door.source", "not a valid address"),
+        ("cameras:\n  door:\n    source: rtsp://host:70000/x\n", 3, "cameras.door.source", "not a valid address"),
+        ("cameras:\n  door:\n    source: rtsp://[host/x\n", 3, "cameras.door.source", "not a valid address"),
+        ("cameras:\n  door:\n    source: rtsp://me@host/x\n", 3, "cameras.door.source", "keys username and password"),
+        ("cameras:\n  door:\n    source: rtsp://h/x\n    password: a\n", 2, "cameras.door", "without a username"),
+        ("cameras:\n  door:\n    source: a.mp4\n    pace: slow\n", 4, "cameras.door.pace", "'realtime' or 'fast'"),
+        (SMALL + "cameras:\n  back:\n    source: 1\n", 4, "cameras", "stands here twice"),
+        (SMALL + "  door:\n    source: 1\n", 4, "door", "stands here twice"),
+        (SMALL + "    source: 1\n", 4, "source", "stands here twice"),
+    ],
+)
+def test_mistake_is_named_with_file_line_and_key(load, tmp_path, text, line, key, says):
+    message = complaint(load, text)
+    assert message.startswith(f"{tmp_path / 'edge.yaml'}:{line}: {key}: "), message
+    assert says in message
+    assert "\n" not in message
+
+
+def test_every_mistake_has_its_line(load):
+    text = SMALL + "workers: -1\nmqtt:\n  port: 0\n  bse: x\n"
+    lines = complaint(load, text).splitlines()
+    assert {line.split(": ")[1] for line in lines} == {"workers", "mqtt.port", "mqtt.bse"}
+    assert {line.split(": ")[0].rpartition(":")[2] for line in lines} == {"4", "6", "7"}
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "says"),
+    [
+        ("", ":1", "expected keys and values"),
+        ("just words", ":1", "expected keys and values"),
+        ("- a\n- b\n", ":1", "expected keys and values"),
+        ("cameras:\n  door:\n source: 0\n", ":3", "mend the YAML"),
+        ("cameras:\n\tdoor: 1\n", ":2", "mend the YAML"),
+        ("node: [a\n", ":2", "mend the YAML"),
+        ("a: 1\n---\nb: 2\n", ":2", "another document"),
+        ("node: 'a\n", ":2", "mend the YAML"),
+        (b"node: \xff\xfe\n", ":1", "UTF-8"),
+        (b"node: \x00\n", ":1", "mend the YAML"),
+        ("? [a, b]\n: c\n", ":1", "mend the YAML"),
+        ("node: 2026-13-45\n" + SMALL, "", "put it in quotes"),
+        ("node: !!int x\n" + SMALL, "", "put it in quotes"),
+        ("cameras: &a\n  door: *a\n", "", "nested"),
+        ("[" * 3000, "", "nested"),
+    ],
+)
+def test_what_is_no_settings_file_gets_one_line(load, tmp_path, text, line, says):
+    message = complaint(load, text)
+    assert message.startswith(f"{tmp_path / 'edge.yaml'}{line}: "), message
+    assert says in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("name", ["missing.yaml", "."])
+def test_unreadable_file_is_named(tmp_path, name):
+    with pytest.raises(SettingsError, match=r"name an existing file") as caught:
+        load_settings(tmp_path / name)
+    assert str(caught.value).startswith(str(tmp_path / name))
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8"), max_size=60) | st.binary(max_size=60))
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@example("!!timestamp x")
+@example("!!bool x")
+@example("&a [*a]")
+def test_any_content_gives_settings_or_a_settings_error(load, text):
+    with pytest.raises(SettingsError):
+        load(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "cameras:\n  door:\n    source: rtsp://h/x\n    usernme: u\n    password: {secret}\n",
+        "cameras:\n  door:\n    source: rtsp://u:{secret}@h/x\n",
+        "cameras:\n  door:\n    source: rtsp://u:{secret}@h:port/x\n",
+        "cameras:\n  door:\n    source: rtsp://h/x\n    username: u\n    password: [{secret}]\n",
+        "cameras:\n  door:\n    source: rtsp://h/x\n    username: u\n    password: *{secret}\n",
+        "cameras:\n  door:\n    source: rtsp://h/x\n    username: u\n    password: !{secret}\n",
+        "cameras:\n  door:\n    source: rtsp://h/x\n    username: u\n    password: @{secret}\n",
+        "cameras:\n  door:\n    source: rtsp://h/x\n    username: u\n    password: '{secret}\n",
+        "cameras:\n  door:\n    source: rtsp://h/x\n    password: {secret}\n",
+        "cameras:\n  door:\n    source: rtsp://h/x\n    username: u\n    password:{secret}\n",
+        SMALL + "mqtt:\n  host: ''\n  username: u\n  password: {secret}\n",
+        SMALL + "mqtt:\n  username: u\n  password: {secret}\n  password: b\n",
+    ],
+)
+def test_no_message_holds_a_secret(load, text):
+    assert SECRET not in complaint(load, text.replace("{secret}", SECRET))
+
+
+def test_loaded_settings_do_not_show_secrets(load):
+    loaded = load(
+        f"cameras:\n  door:\n    source: rtsp://h/x\n    username: u\n    password: {SECRET}\n"
+        f"mqtt:\n  username: u\n  password: {SECRET}\n"
+    )
+    for shown in (repr(loaded), str(loaded), loaded.model_dump_json(), repr(loaded.model_dump())):
+        assert SECRET not in shown
+    assert SECRET in loaded.cameras["door"].address()
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        ("rtsp://host/x", "network"),
+        ("RTSP://host:8554/x?a=b", "network"),
+        ("https://host/x.mjpg", "network"),
+        ("rtsp://[::1]:8554/x", "network"),
+        (0, "webcam"),
+        ("2", "webcam"),
+        ("/dev/video0", "webcam"),
+        ("clip.mp4", "file"),
+        ("/srv/clip 1.mp4", "file"),
+        ("²", "file"),
+    ],
+)
+def test_kind_follows_from_the_source(source, kind):
+    assert CameraSettings(source=source).kind == kind
+
+
+@given(st.text(min_size=1), st.none() | st.text())
+@example("u", "p@ss:w/rd?#[]% ")
+def test_address_brings_back_any_login(username, password):
+    camera = CameraSettings(source="rtsp://camera.local:8554/a/b?c=d#e", username=username, password=password)
+    parts = urlsplit(camera.address())
+    assert (unquote(parts.username), unquote(parts.password)) == (username, password or "")
+    assert (parts.hostname, parts.port, parts.path, parts.query) == ("camera.local", 8554, "/a/b", "c=d")
+
+
+def test_address_without_login_is_the_source():
+    assert CameraSettings(source="rtsp://h/x").address() == "rtsp://h/x"
+    assert CameraSettings(source="clip.mp4", username="u", password="p").address() == "clip.mp4"
+
+
+def test_relative_paths_count_from_the_files_folder(load, tmp_path):
+    loaded = load("model: m.tflite\ncameras:\n  a: {source: clips/a.mp4}\n  b: {source: /b.mp4}\n  c: {source: 0}\n")
+    assert loaded.model == tmp_path / "m.tflite"
+    assert [camera.source for camera in loaded.cameras.values()] == [str(tmp_path / "clips/a.mp4"), "/b.mp4", "0"]
+
+
+def test_settings_cannot_be_changed(load):
+    with pytest.raises(ValidationError):
+        load(SMALL).node = "other"
+
+
+def test_example_loads():
+    loaded = load_settings(EXAMPLE)
+    assert {camera.kind for camera in loaded.cameras.values()} == {"network", "webcam", "file"}
+
+
+def test_example_names_every_key_and_no_other():
+    # Keys that are commented out, such as "# model: …", count too.
+    text = re.sub(r"^(\s*)# ([a-z_]+: )", r"\1\2", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    written = yaml.safe_load(text)
+    assert keys_of(Settings) == keys_in(written, Settings)
+
+
+def test_example_shows_the_defaults():
+    loaded = load_settings(EXAMPLE)
+    defaults = Settings(cameras=loaded.cameras, node=loaded.node)
+    login = {"mqtt": {"username", "password"}}
+    assert loaded.model_dump(exclude=login) == defaults.model_dump(exclude=login)
+
+
+def test_every_key_of_the_example_is_explained():
+    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
+    bare = [line for line in lines if re.match(r"\s*[a-z_]+: \S", line) and "#" not in line]
+    assert {line.split(":")[0].strip() for line in bare} <= {"host", "port", "password"}
+
+
+def keys_of(model, prefix=""):
+    """Names of all keys of a pydantic model; a star stands for a name that the user chooses."""
+    keys = set()
+    for name, field in model.model_fields.items():
+        keys.add(f"{prefix}{name}")
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                star = "" if kind is field.annotation else "*."
+                keys |= keys_of(kind, f"{prefix}{name}.{star}")
+    return keys
+
+
+def keys_in(content, model, prefix=""):
+    keys = set()
+    for name, value in content.items():
+        named = "*" if prefix == "cameras." else name
+        keys |= {f"{prefix}{named}"} - {"cameras.*"}
+        if isinstance(value, dict):
+            keys |= keys_in(value, model, f"{prefix}{named}.")
+    return keys
+
+
+def test_default_node_is_a_good_name(monkeypatch):
+    for host, node in (("Kitchen Pi.local", "kitchen-pi"), ("raspberrypi", "raspberrypi"), ("ü", "-"), ("", "node")):
+        monkeypatch.setattr("socket.gethostname", lambda host=host: host)
+        assert default_node() == node
+        assert Settings(cameras={"a": {"source": "0"}}).node == node

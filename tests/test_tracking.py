@@ -1,0 +1,283 @@
+"""Tracking: which face is which, and when something is said about it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge.events import Box
+from edge.tracking import Observation, Rules, Tracker
+
+RATE = 10
+CLASSES = 3
+FEWER = settings(deadline=None, max_examples=40)
+
+
+def see(x=0.4, y=0.4, emotion=0, strength=0.9, size=0.2, confidence=0.9):
+    """A face with its centre at x, y."""
+    probabilities = np.full(CLASSES, (1 - strength) / (CLASSES - 1), np.float32)
+    probabilities[emotion] = strength
+    return Observation(Box(x - size / 2, y - size / 2, size, size), confidence, probabilities)
+
+
+def follow(frames, rate=RATE, rules=None, start=0.0):
+    """Track faces over frames (one list of observations each); returns transitions and the tracker."""
+    tracker = Tracker(rules or Rules(), aspect=1.0)
+    transitions = []
+    for number, observations in enumerate(frames):
+        transitions += tracker.update(start + number / rate, observations)
+    return transitions, tracker
+
+
+def kinds(transitions):
+    return [transition.type for transition in transitions]
+
+
+@st.composite
+def scenes(draw):
+    """Frames at varying distances in which faces jump about, come, go and change: (time, observations)."""
+    time, frames = 0.0, []
+    for _ in range(draw(st.integers(1, 40))):
+        time += draw(st.sampled_from([0.03, 0.1, 0.25, 0.5, 1.0, 3.0]))
+        faces = draw(
+            st.lists(
+                st.builds(
+                    see,
+                    x=st.sampled_from([0.1, 0.15, 0.2, 0.5, 0.55, 0.9]),
+                    y=st.sampled_from([0.3, 0.7]),
+                    emotion=st.integers(0, CLASSES - 1),
+                    strength=st.sampled_from([0.4, 0.6, 0.95]),
+                    size=st.sampled_from([0.15, 0.2, 0.3]),
+                    confidence=st.sampled_from([0.6, 0.9]),
+                ),
+                max_size=4,
+            )
+        )
+        frames.append((time, faces))
+    return frames
+
+
+def run(frames, rules=None):
+    tracker = Tracker(rules or Rules())
+    transitions = [transition for time, faces in frames for transition in tracker.update(time, faces)]
+    return transitions + tracker.close()
+
+
+def plain(transitions):
+    return [
+        replace(transition, probabilities=tuple(map(float, transition.probabilities))) for transition in transitions
+    ]
+
+
+@given(scenes(), st.randoms())
+@FEWER
+def test_order_of_observations_does_not_matter(frames, random):
+    shuffled = [(time, random.sample(faces, len(faces))) for time, faces in frames]
+    assert plain(run(frames)) == plain(run(shuffled))
+
+
+@given(scenes())
+@FEWER
+def test_every_start_has_one_end_with_the_changes_in_between(frames):
+    rules = Rules()
+    stories = {}
+    for transition in run(frames):
+        stories.setdefault(transition.number, []).append(transition)
+    for story in stories.values():
+        assert kinds(story) == ["start", *["change"] * (len(story) - 2), "end"]
+        start, end = story[0], story[-1]
+        assert start.time - start.first_seen >= rules.appear
+        assert (start.previous, start.duration) == (None, None)
+        assert end.duration == pytest.approx(end.time - end.first_seen)
+        assert end.emotion == story[-2].emotion
+        times = [transition.time for transition in story]
+        assert times == sorted(times)
+        assert len({transition.first_seen for transition in story}) == 1
+        emotion, since = start.emotion, start.time
+        for change in story[1:-1]:
+            assert (change.previous, change.duration) == (emotion, pytest.approx(change.time - since))
+            assert change.emotion != change.previous
+            assert change.probabilities[change.emotion] >= rules.enter
+            assert change.probabilities[change.previous] <= rules.exit
+            assert change.duration >= rules.dwell
+            emotion, since = change.emotion, change.time
+        for transition in story:
+            assert transition.probabilities.sum() == pytest.approx(1, abs=1e-4)
+
+
+@given(scenes())
+@FEWER
+def test_times_never_lie_ahead_and_the_view_holds_who_has_started_and_not_ended(frames):
+    tracker, view = Tracker(Rules()), []
+    for time, faces in frames:
+        for transition in tracker.update(time, faces):
+            if transition.type == "end":
+                assert transition.time < time
+                view.remove(transition.number)
+            else:
+                assert transition.time == time
+            if transition.type == "start":
+                view.append(transition.number)
+        assert sorted(track.number for track in tracker.in_view()) == sorted(view)
+
+
+def test_numbers_are_not_used_again_after_close():
+    tracker = Tracker(Rules())
+    seen = []
+    for visit in range(3):
+        for frame in range(10):
+            seen += [t.number for t in tracker.update(visit * 5 + frame / RATE, [see()]) if t.type == "start"]
+        assert kinds(tracker.close()) == ["end"]
+        assert tracker.in_view() == []
+        assert tracker.close() == []
+    assert len(set(seen)) == len(seen) == 3
+
+
+@pytest.mark.parametrize("rate", [3, 10, 30])
+def test_face_is_reported_once_it_was_seen_for_long_enough(rate):
+    transitions, tracker = follow([[see()]] * (2 * rate), rate)
+    assert kinds(transitions) == ["start"]
+    assert transitions[0].first_seen == 0.0
+    assert 0.5 <= transitions[0].time <= max(0.5, 2 / rate) + 1 / rate
+    assert [track.number for track in tracker.in_view()] == [transitions[0].number]
+
+
+@pytest.mark.parametrize("seconds", [0.1, 0.3, 0.4])
+def test_face_seen_shortly_is_never_reported(seconds):
+    frames = [[see()]] * (round(seconds * RATE) + 1) + [[]] * 30
+    transitions, tracker = follow(frames)
+    assert transitions == []
+    assert tracker.close() == []
+
+
+def test_face_seen_now_and_then_is_never_reported():
+    frames = [[see()] if number % 6 == 0 else [] for number in range(120)]
+    assert follow(frames)[0] == []
+
+
+@pytest.mark.parametrize("rate", [0.6, 1, 2])
+def test_slow_camera_still_reports_faces(rate):
+    transitions, _ = follow([[see()]] * 6, rate)
+    assert kinds(transitions) == ["start"]
+    assert transitions[0].time == pytest.approx(2 / rate)
+
+
+@pytest.mark.parametrize(("gap", "ends"), [(1.9, 0), (2.2, 1)])
+def test_face_is_gone_after_the_lost_time(gap, ends):
+    frames = [[see()]] * 10 + [[]] * round(gap * RATE - 1) + [[see()]] * 10
+    transitions, _ = follow(frames)
+    assert kinds(transitions) == ["start"] + ["end", "start"] * ends
+    if ends:
+        assert transitions[1].time == pytest.approx(0.9)
+        assert transitions[1].duration == pytest.approx(0.9)
+        assert transitions[2].number != transitions[1].number
+
+
+def test_flicker_between_two_emotions_is_no_change():
+    frames = [[see(emotion=number % 2)] for number in range(100)]
+    assert kinds(follow(frames)[0]) == ["start"]
+
+
+def test_short_grimace_is_no_change():
+    frames = [[see(emotion=0)]] * 20 + [[see(emotion=1)]] * 3 + [[see(emotion=0)]] * 20
+    assert kinds(follow(frames)[0]) == ["start"]
+
+
+def test_weak_lead_is_no_change():
+    frames = [[see(emotion=0)]] * 20 + [[see(emotion=1, strength=0.45)]] * 50
+    assert kinds(follow(frames)[0]) == ["start"]
+
+
+@pytest.mark.parametrize("rate", [5, 10, 30])
+def test_lasting_switch_is_one_change_within_a_second_and_a_half(rate):
+    frames = [[see(emotion=0)]] * (2 * rate) + [[see(emotion=2)]] * (4 * rate)
+    transitions, _ = follow(frames, rate)
+    assert kinds(transitions) == ["start", "change"]
+    change = transitions[1]
+    assert (change.previous, change.emotion) == (0, 2)
+    assert 2.5 <= change.time <= 3.5
+    assert change.duration == pytest.approx(change.time - transitions[0].time)
+
+
+def test_switch_back_is_a_second_change():
+    frames = [[see(emotion=emotion)] for emotion in (0, 1, 0) for _ in range(30)]
+    changes = [t for t in follow(frames)[0] if t.type == "change"]
+    assert [(t.previous, t.emotion) for t in changes] == [(0, 1), (1, 0)]
+
+
+def test_dwell_of_zero_changes_at_once():
+    frames = [[see(emotion=0)]] * 20 + [[see(emotion=1)]] * 20
+    slow = follow(frames)[0][1].time
+    fast = follow(frames, rules=Rules(dwell=0.0))[0][1].time
+    assert slow - fast == pytest.approx(0.5, abs=0.11)
+
+
+def test_crossing_faces_keep_their_numbers():
+    frames = [
+        [see(x=0.1 + 0.02 * number, emotion=0, y=0.4), see(x=0.9 - 0.02 * number, emotion=1, y=0.46)]
+        for number in range(40)
+    ]
+    transitions, tracker = follow(frames)
+    assert kinds(transitions) == ["start", "start"]
+    right, left = (next(t for t in transitions if t.emotion == emotion).number for emotion in (0, 1))
+    where = {track.number: track.box.x for track in tracker.in_view()}
+    assert where[right] > 0.7
+    assert where[left] < 0.1
+
+
+def test_face_that_jumps_across_the_picture_is_another():
+    transitions, _ = follow([[see(x=0.1)]] * 10 + [[see(x=0.9)]] * 30)
+    assert kinds(transitions) == ["start", "start", "end"]
+    assert len({t.number for t in transitions}) == 2
+
+
+def test_face_of_other_size_in_the_same_place_is_another():
+    transitions, _ = follow([[see(size=0.1)]] * 10 + [[see(size=0.3)]] * 30)
+    assert kinds(transitions) == ["start", "start", "end"]
+
+
+def test_walking_and_growing_face_stays_one():
+    frames = [[see(x=0.1 + 0.015 * number, size=0.1 * 1.02**number)] for number in range(50)]
+    assert kinds(follow(frames)[0]) == ["start"]
+
+
+@pytest.mark.parametrize("aspect", [16 / 9, 9 / 16])
+def test_reach_is_the_same_in_both_directions(aspect):
+    """A face of 100 px in a picture 1000 px high, 60 px aside or below, is the same; 90 px are too far."""
+    for pixels, numbers in ((60, 1), (90, 2)):
+        for across in (True, False):
+            tracker = Tracker(Rules(), aspect)
+            width = 0.1 / aspect
+            shift = (pixels / 1000 / aspect, 0.0) if across else (0.0, pixels / 1000)
+            probabilities = np.full(CLASSES, 1 / CLASSES, np.float32)
+            for frame in range(11):
+                box = Box(0.5 + shift[0] * (frame > 0), 0.5 + shift[1] * (frame > 0), width, 0.1)
+                tracker.update(frame / 20, [Observation(box, 0.9, probabilities)])
+            started = [
+                t for frame in range(11, 20) for t in tracker.update(frame / 20, [Observation(box, 0.9, probabilities)])
+            ]
+            seen = {t.number for t in started} | {track.number for track in tracker.in_view()}
+            assert max(seen) == numbers, (pixels, across)
+
+
+def test_same_input_gives_the_same_output_wherever_the_clock_begins():
+    rng = np.random.default_rng(5)
+    frames = [
+        [see(x=0.3 + 0.01 * i, emotion=int(rng.integers(3))), see(x=0.8, emotion=int(rng.integers(3)))]
+        for i in range(60)
+    ]
+    one, other = follow(frames)[0], follow(frames)[0]
+    assert plain(one) == plain(other)
+    late = follow(frames, start=4096.0)[0]
+    assert [(t.type, t.number, t.emotion) for t in late] == [(t.type, t.number, t.emotion) for t in one]
+
+
+def test_observations_are_not_changed():
+    face = see()
+    before = face.probabilities.copy()
+    tracker = Tracker(Rules())
+    for frame in range(20):
+        tracker.update(frame / RATE, [face])
+    np.testing.assert_array_equal(face.probabilities, before)
