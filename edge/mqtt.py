@@ -204,7 +204,12 @@ class Publisher:
 
     def make_client(self, protocol: MQTTProtocolVersion) -> paho.Client:
         """Return a client with login and last will, not yet connected."""
-        client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"emotion-edge-{self._node}", protocol=protocol)
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=f"emotion-edge-{self._node}",
+            protocol=protocol,
+            reconnect_on_failure=False,  # or its thread waits a second before it ends
+        )
         if self._settings.username is not None:
             password = self._settings.password
             client.username_pw_set(self._settings.username, password.get_secret_value() if password else None)

@@ -1,0 +1,345 @@
+"""The publisher, against a real Mosquitto and against the demo's broker, which speaks MQTT 3.1.1 only."""
+
+import json
+import logging
+import socket
+import threading
+
+import pytest
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
+
+import edge.mqtt
+from edge.demo import EmbeddedBroker
+from edge.events import decode_event, state
+from edge.metrics import Metrics
+from edge.mqtt import Publisher
+from edge.outbox import Outbox
+from edge.settings import MqttSettings
+from tests.parts import HOST, eventually, free_port
+from tests.parts.broker import Mosquitto
+from tests.parts.samples import make_event
+from tests.parts.schema import validate_event
+from tests.parts.subscriber import Subscriber
+
+ONLINE = state("online", version="0")
+STATUS = "emotion/node/status"
+
+
+class Node:
+    """A publisher with what belongs to it."""
+
+    def __init__(self, port, **settings):
+        self.outbox = Outbox()
+        self.metrics = Metrics("node", "0")
+        self.published = []
+        self.publisher = Publisher(
+            MqttSettings(port=port, **settings), "node", self.outbox, self.metrics, self.published.append
+        )
+
+    def start(self):
+        self.publisher.set_state("status", ONLINE)
+        self.publisher.start()
+
+    def connected(self):
+        return self.publisher.connected.is_set()
+
+    def put(self, *numbers, **changes):
+        self.outbox.put(make_event(number, **changes) for number in numbers)
+
+    def gauge(self):
+        return self.metrics.mqtt_connected._value.get()
+
+
+@pytest.fixture
+def node(monkeypatch):
+    """Make nodes that try again at once; they are stopped with the test."""
+    monkeypatch.setattr(edge.mqtt, "BACK_OFF", (0.05,))
+    made = []
+
+    def make(port, **settings):
+        made.append(Node(port, **settings))
+        return made[-1]
+
+    yield make
+    for one in made:
+        if one.publisher._thread.is_alive():
+            one.publisher.stop(1)
+
+
+def events(subscriber, camera="camera"):
+    return [message.payload["seq"] for message in subscriber.on(f"emotion/node/{camera}/event")]
+
+
+def retained(port, topic, **login):
+    """The retained payload that a new client gets; raises if there is none."""
+    with Subscriber(port, (topic,), **login) as new:
+        return new.wait_for(lambda message: message.retain, what=f"retained {topic}").payload
+
+
+def test_events_arrive_in_order_once_with_qos_1_and_keep_to_the_schema(broker, subscriber, node):
+    one = node(broker.port)
+    one.put(*range(1, 101))
+    one.start()
+    eventually(lambda: len(one.published) == 100, 15, "100 acknowledged events")
+    eventually(lambda: len(events(subscriber)) == 100, 10, "100 received events")
+    assert events(subscriber) == list(range(1, 101))
+    assert [event.seq for event in one.published] == list(range(1, 101))
+    for message in subscriber.on("emotion/node/camera/event"):
+        validate_event(message.payload)
+        assert (message.qos, message.retain) == (1, False)
+        assert decode_event(message.raw) == make_event(message.payload["seq"])
+    assert len(one.outbox) == 0
+    assert one.metrics.publish_ack._sum.get() > 0
+
+
+def test_many_events_and_states_at_once_do_not_lock_up(broker, node):
+    """Acknowledgements arrive while further messages are being sent, from two threads."""
+    one = node(broker.port)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    for number in range(3000):
+        one.put(number + 1)
+        if number % 10 == 0:
+            one.publisher.set_state("camera/emotion", b'{"faces":%d}' % number)
+    eventually(lambda: len(one.published) == 3000, 60, "3000 acknowledged events", lambda: len(one.published))
+    assert [event.seq for event in one.published] == list(range(1, 3001))
+
+
+def test_states_are_retained_and_status_says_offline_after_a_stop(broker, node):
+    one = node(broker.port)
+    one.start()
+    one.publisher.set_state("camera/status", state("online"))
+    eventually(one.connected, 10, "connection")
+    one.publisher.set_state("camera/emotion", b'{"faces":1}')
+    assert retained(broker.port, STATUS) == {"state": "online", "version": "0"}
+    assert retained(broker.port, "emotion/node/camera/status") == {"state": "online"}
+    assert retained(broker.port, "emotion/node/camera/emotion") == {"faces": 1}
+    assert one.publisher.stop(5) == 0
+    assert retained(broker.port, STATUS) == {"state": "offline", "reason": "stopped"}
+    assert one.gauge() == 0
+
+
+def test_last_will_speaks_when_the_connection_breaks(broker, subscriber, node):
+    one = node(broker.port)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online")
+    seen = len(subscriber.messages)
+    one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
+    subscriber.wait_for(lambda m: m.payload == {"state": "offline", "reason": "lost"}, start=seen)
+    subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online", start=seen)
+    eventually(lambda: one.metrics.mqtt_reconnects._value.get() == 1, 10, "counted reconnect")
+
+
+def test_last_values_come_again_after_a_broker_that_forgot_them(parts, node):
+    broker = parts.start(Mosquitto(parts.folder("forgetful")))
+    one = node(broker.port)
+    one.start()
+    one.publisher.set_state("camera/status", state("offline", reason="starting"))
+    eventually(one.connected, 10, "connection")
+    broker.kill()
+    eventually(lambda: not one.connected(), 10, "lost connection")
+    assert one.gauge() == 0
+    one.publisher.set_state("camera/status", state("online"))
+    broker.start()
+    eventually(one.connected, 10, "new connection")
+    assert retained(broker.port, "emotion/node/camera/status") == {"state": "online"}
+    assert retained(broker.port, STATUS)["state"] == "online"
+    assert one.gauge() == 1
+
+
+def test_events_of_an_outage_arrive_in_order(broker, subscriber, node):
+    one = node(broker.port)
+    one.start()
+    one.put(1, 2, 3)
+    eventually(lambda: len(one.published) == 3, 10, "first events")
+    before = subscriber.subscriptions
+    broker.stop()
+    one.put(*range(4, 60))
+    assert len(one.outbox) == 56
+    broker.start()
+    subscriber.wait_subscribed(more_than=before)
+    one.put(60)
+    eventually(lambda: len(one.published) == 60, 20, "all events", lambda: len(one.published))
+    assert list(dict.fromkeys(events(subscriber))) == list(range(1, 61))
+    assert one.publisher.stop(2) == 0
+
+
+def test_frozen_broker_gets_what_it_missed(broker, subscriber, node, monkeypatch):
+    """An acknowledgement that does not come ends the connection; the events are sent again over the next."""
+    monkeypatch.setattr(edge.mqtt, "ACK_TIMEOUT", 0.5)
+    monkeypatch.setattr(edge.mqtt, "ANSWER_TIMEOUT", 0.5)
+    one = node(broker.port)
+    one.start()
+    one.put(1)
+    eventually(lambda: len(one.published) == 1, 10, "first event")
+    broker.freeze()
+    one.put(*range(2, 50))
+    eventually(lambda: not one.connected(), 10, "connection given up")
+    assert len(one.outbox) == 48
+    broker.thaw()
+    eventually(lambda: len(one.published) == 49, 30, "all events", lambda: len(one.published))
+    assert list(dict.fromkeys(events(subscriber))) == list(range(1, 50))
+
+
+def test_wrong_password_is_one_line_with_a_remedy_and_no_hot_loop(parts, node, caplog):
+    caplog.set_level(logging.WARNING)
+    broker = parts.start(Mosquitto(parts.folder("locked"), passwords={"edge": "right"}))
+    one = node(broker.port, username="edge", password="wrong-one")
+    one.start()
+    eventually(lambda: broker.log.read_text().count("not authorised") >= 3, 10, "three refused attempts")
+    assert not one.connected()
+    assert one.gauge() == 0
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"broker {HOST}:{broker.port}: refused the connection: ")
+    assert "mqtt.username" in lines[0]
+    assert "wrong-one" not in caplog.text
+    assert one.publisher.stop(1) == 0
+
+
+def test_pauses_between_attempts_grow(node, monkeypatch):
+    pauses = []
+    monkeypatch.setattr(edge.mqtt, "BACK_OFF", (0.01, 0.02, 0.04))
+    monkeypatch.setattr(edge.mqtt.random, "uniform", lambda low, high: pauses.append((low, high)) or 1.0)
+    waits = []
+    one = node(free_port())
+    leave = one.publisher._leave
+    monkeypatch.setattr(leave, "wait", lambda seconds: waits.append(seconds) or threading.Event.wait(leave, 0))
+    one.start()
+    eventually(lambda: len(waits) >= 5, 10, "five attempts")
+    assert waits[:5] == [0.01, 0.02, 0.04, 0.04, 0.04]
+    assert set(pauses) == {(0.8, 1.2)}
+
+
+def test_right_password_connects(parts, node):
+    broker = parts.start(Mosquitto(parts.folder("locked"), passwords={"edge": "p@ss word"}))
+    one = node(broker.port, username="edge", password="p@ss word")
+    one.start()
+    eventually(one.connected, 10, "connection")
+    login = {"user": "edge", "password": "p@ss word"}
+    assert retained(broker.port, STATUS, **login)["state"] == "online"
+
+
+@pytest.mark.parametrize("foreign", [b'{"state":"offline","reason":"lost"}', b'{"state":"offline"}', b""])
+def test_own_status_is_put_right(broker, subscriber, node, foreign):
+    one = node(broker.port)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    subscriber.wait_for(lambda m: m.topic == STATUS)
+    seen = len(subscriber.messages)
+    subscriber.publish(STATUS, foreign, retain=True)
+    subscriber.wait_for(lambda m: m.topic == STATUS and m.raw == foreign, start=seen)
+    subscriber.wait_for(lambda m: m.topic == STATUS and m.raw == ONLINE, start=seen)
+    eventually(lambda: retained(broker.port, STATUS)["state"] == "online", 5, "own status")
+
+
+def test_status_that_changes_quickly_settles_on_the_last(broker, subscriber, node):
+    one = node(broker.port)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    for number in range(50):
+        one.publisher.set_state("status", state("online", number=number))
+    subscriber.wait_for(lambda m: m.topic == STATUS and m.payload.get("number") == 49)
+    one.put(1)
+    subscriber.wait_for(lambda m: m.topic.endswith("/event"))
+    assert retained(broker.port, STATUS) == {"state": "online", "number": 49}
+
+
+def test_events_that_the_broker_does_not_allow_are_kept_with_growing_pauses(parts, node, caplog):
+    caplog.set_level(logging.WARNING)
+    folder = parts.folder("strict")
+    acl = folder / "acl"
+    acl.write_text("topic readwrite emotion/node/+\ntopic read #\n")
+    broker = parts.start(Mosquitto(folder, acl_file=str(acl)))
+    one = node(broker.port)
+    one.start()
+    one.put(1, 2, 3)
+    eventually(lambda: one.metrics.mqtt_reconnects._value.get() >= 3, 15, "three further attempts")
+    assert len(one.outbox) == 3
+    assert one.published == []
+    assert one.metrics.events_dropped["refused"]._value.get() == 0
+    lines = [record.getMessage() for record in caplog.records if "does not take events" in record.getMessage()]
+    assert len(lines) == 1
+    acl.write_text("topic readwrite #\n")
+    broker.stop()
+    broker.start()
+    eventually(lambda: len(one.published) == 3, 15, "events once they are allowed")
+
+
+def test_withheld_events_lengthen_the_pause(parts, node, monkeypatch):
+    folder = parts.folder("strict")
+    (folder / "acl").write_text("topic readwrite emotion/node/+\n")
+    broker = parts.start(Mosquitto(folder, acl_file=str(folder / "acl")))
+    monkeypatch.setattr(edge.mqtt, "BACK_OFF", (0.01, 0.02, 0.03, 600.0))
+    monkeypatch.setattr(edge.mqtt, "JITTER", 0.0)
+    one = node(broker.port)
+    one.start()
+    one.put(1)
+    eventually(lambda: one.metrics.mqtt_reconnects._value.get() == 3, 15, "fourth attempt")
+    eventually(lambda: not one.connected(), 10, "long pause after it")
+    assert one.publisher.stop(1) == 1
+
+
+def test_message_too_large_is_refused_for_good(broker, node):
+    one = node(broker.port)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    session = one.publisher._session
+    reason = ReasonCode(PacketTypes.PUBACK, identifier=0x99)
+    # Mosquitto refuses no payload, so the answer is changed on its way.
+    session.client.on_publish = lambda client, data, mid, _reason, more: session._on_publish(
+        client, data, mid, reason, more
+    )
+    one.put(1)
+    eventually(lambda: one.metrics.events_dropped["refused"]._value.get() == 1, 10, "refusal")
+    assert len(one.outbox) == 0
+    assert one.published == []
+    assert one.connected()
+
+
+def test_broker_of_311_gets_events_too(node, caplog):
+    caplog.set_level(logging.INFO, logger="edge")
+    settings = MqttSettings(port=free_port())
+    embedded = EmbeddedBroker(settings)
+    embedded.start()
+    one = node(settings.port)
+    one.start()
+    eventually(one.connected, 15, "connection", lambda: caplog.text)
+    assert "MQTT 3.1.1" in caplog.text
+    one.put(1, 2, 3)
+    eventually(lambda: len(one.published) == 3, 10, "acknowledged events")
+    assert one.publisher.stop(2) == 0
+    embedded.stop()
+
+
+def test_another_instance_with_the_same_node_is_named(broker, node, caplog):
+    one = node(broker.port)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    # Mosquitto 2.0.11 tells the elder connection nothing when it closes it; later ones and other brokers do.
+    taken_over = ReasonCode(PacketTypes.DISCONNECT, identifier=0x8E)
+    one.publisher._session._on_disconnect(None, None, None, taken_over, None)
+    assert "give each a `node` of its own" in caplog.text
+    eventually(lambda: one.metrics.mqtt_reconnects._value.get() == 1, 10, "another try")
+
+
+def test_broker_that_never_answers_holds_up_no_stop(node, monkeypatch):
+    monkeypatch.setattr(edge.mqtt, "ANSWER_TIMEOUT", 0.2)
+    with socket.create_server((HOST, 0)) as silent:
+        one = node(silent.getsockname()[1])
+        one.start()
+        one.put(1)
+        eventually(lambda: one.publisher._complaint, 10, "complaint")
+        assert "no answer" in one.publisher._complaint
+        assert one.publisher.stop(2) == 1
+        assert not one.publisher._thread.is_alive()
+
+
+def test_states_are_json(broker, subscriber, node):
+    one = node(broker.port)
+    one.start()
+    message = subscriber.wait_for(lambda m: m.topic == STATUS)
+    assert json.loads(message.raw) == {"state": "online", "version": "0"}
+    assert message.qos == 1
