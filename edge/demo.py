@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -16,6 +18,7 @@ from edge.settings import CameraSettings, MqttSettings, Settings
 CLIP = Path(__file__).parent / "media" / "demo.mp4"
 CAMERA = "demo"
 BROKER_TIMEOUT = 5.0
+SHUTDOWN_TIMEOUT = 0.5
 
 
 class DemoError(RuntimeError):
@@ -50,10 +53,10 @@ class EmbeddedBroker:
 
     def __init__(self, settings: MqttSettings) -> None:
         self._address = f"{settings.host}:{settings.port}"
-        self._loop = asyncio.new_event_loop()
         self._started = threading.Event()
         self._failure: str | None = None
-        self._thread = threading.Thread(target=self._run, name="broker", daemon=True)
+        self._leave: Callable[[], object] = lambda: None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="broker", daemon=True)
 
     def start(self) -> None:
         """Listen. Raises `DemoError`."""
@@ -73,26 +76,31 @@ class EmbeddedBroker:
 
     def stop(self) -> None:
         """Stop listening."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(1.0)
+        self._leave()
+        self._thread.join(2 * SHUTDOWN_TIMEOUT)
 
-    def _run(self) -> None:
+    async def _run(self) -> None:
         from amqtt.broker import Broker
-        from amqtt.errors import AMQTTError
+        from amqtt.errors import AMQTTError, BrokerError
 
-        asyncio.set_event_loop(self._loop)
+        leave = asyncio.Event()
+        loop = asyncio.get_running_loop()
         configuration = {
             "listeners": {"default": {"type": "tcp", "bind": self._address}},
             "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
         }
         try:
-            broker = Broker(configuration, loop=self._loop)
-            self._loop.run_until_complete(broker.start())
-        except (AMQTTError, OSError) as error:
+            broker = Broker(configuration)
+            await broker.start()
+        except (AMQTTError, BrokerError, OSError) as error:
             self._failure = str(error)
-        self._started.set()
-        if self._failure is None:
-            self._loop.run_forever()
+            return
+        finally:
+            self._leave = lambda: loop.call_soon_threadsafe(leave.set)
+            self._started.set()
+        await leave.wait()
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(broker.shutdown(), SHUTDOWN_TIMEOUT)
 
 
 def event_line(event: Event) -> str:

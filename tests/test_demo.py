@@ -1,0 +1,68 @@
+"""The demo: its settings, its broker, its lines."""
+
+import socket
+
+import pytest
+
+from edge.demo import CLIP, DemoError, EmbeddedBroker, broker_answers, demo_settings, event_line
+from edge.settings import MqttSettings
+from tests.parts import HOST, free_port
+from tests.parts.samples import make_event
+from tests.parts.subscriber import Subscriber
+
+
+def test_demo_plays_the_clip_for_ever_or_the_source_once():
+    clip = demo_settings(None).cameras["demo"]
+    assert (clip.source, clip.loop, clip.pace) == (str(CLIP), True, "realtime")
+    assert CLIP.is_file()
+    other = demo_settings("0").cameras["demo"]
+    assert (other.kind, other.loop) == ("webcam", False)
+
+
+@pytest.mark.parametrize("source", ["rtsp://viewer:hunter2@host/x", "rtsp://host:port/x", "rtmp://host/x"])
+def test_bad_source_is_one_line_without_secrets(source):
+    with pytest.raises(DemoError, match="source: ") as caught:
+        demo_settings(source)
+    assert "\n" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_embedded_broker_listens_until_it_is_stopped():
+    settings = MqttSettings(port=free_port())
+    assert not broker_answers(settings)
+    broker = EmbeddedBroker(settings)
+    broker.start()
+    assert broker_answers(settings)
+    broker.stop()
+    assert not broker_answers(settings)
+
+
+def test_taken_address_is_one_line():
+    with socket.create_server((HOST, 0)) as taken:
+        settings = MqttSettings(port=taken.getsockname()[1])
+        with pytest.raises(DemoError, match=f"cannot listen at {HOST}:{settings.port}") as caught:
+            EmbeddedBroker(settings).start()
+    assert "\n" not in str(caught.value)
+
+
+def test_broker_of_the_tests_is_found(broker):
+    with Subscriber(broker.port):
+        assert broker_answers(MqttSettings(port=broker.port))
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({}, "22:13:20.125  camera  face   1  start   happiness 72 %"),
+        (
+            {"type": "change", "previous": "anger", "duration": 1.26},
+            "22:13:20.125  camera  face   1  change  anger → happiness 72 %, 1.3 s",
+        ),
+        (
+            {"type": "end", "duration": 3.0, "reason": "left"},
+            "22:13:20.125  camera  face   1  end     happiness 72 %, 3.0 s (left)",
+        ),
+    ],
+)
+def test_event_as_printed(changes, line):
+    assert event_line(make_event(1, **changes)) == line
