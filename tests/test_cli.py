@@ -1,0 +1,250 @@
+"""The command, as a user runs it: answers, mistakes in one line, exit codes."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from edge import __version__
+from edge.bundle import DEFAULT_MODEL, SHIPPED
+from edge.classify import write_image
+from edge.cli import cli
+from tests.parts import HOST, free_port
+from tests.parts.samples import LABELS, model_parts, portrait, write_model
+
+ROOT = Path(__file__).parents[1]
+CHATTER = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
+
+
+def emotion_edge(*arguments, folder=ROOT, **environment):
+    """Run the command; returns exit code, stdout and the lines of stderr that are ours."""
+    result = subprocess.run(
+        [sys.executable, "-m", "edge.cli", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert "Traceback" not in result.stderr
+    return result.returncode, result.stdout, [line for line in result.stderr.splitlines() if line != CHATTER]
+
+
+def classify(*arguments):
+    """Run `classify` in this process."""
+    return CliRunner().invoke(cli, ["classify", *map(str, arguments)])
+
+
+@pytest.fixture
+def picture(tmp_path):
+    write_image(tmp_path / "portrait.png", portrait())
+    return tmp_path / "portrait.png"
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Write a settings file with one camera; returns its path."""
+
+    def write(**content):
+        path = tmp_path / "edge.yaml"
+        path.write_text(yaml.safe_dump({"cameras": {"door": {"source": 0}}, **content}))
+        return path
+
+    return write
+
+
+def test_version():
+    assert emotion_edge("--version") == (0, f"emotion-edge, version {__version__}\n", [])
+
+
+def test_check_of_good_settings(config):
+    code, out, err = emotion_edge("check", config(node="pi"))
+    assert (code, err) == (0, [])
+    assert "good; node pi, cameras door, model " in out
+
+
+def test_check_of_the_example():
+    assert emotion_edge("check", "configs/edge.yaml")[0] == 0
+
+
+@pytest.mark.parametrize("command", [["check"], ["run", "--config"]])
+def test_mistakes_in_the_settings_are_one_line(tmp_path, config, command):
+    path = config(colour="red")
+    assert emotion_edge(*command, path) == (
+        2,
+        "",
+        [f"{path}:4: colour: unknown key; configs/edge.yaml shows every key"],
+    )
+    path.write_text("cameras: [\n")
+    code, out, err = emotion_edge(*command, path)
+    assert (code, out, len(err)) == (2, "", 1)
+    assert err[0].startswith(f"{path}:")
+    missing = tmp_path / "missing.yaml"
+    code, out, err = emotion_edge(*command, missing)
+    assert (code, out, len(err)) == (2, "", 1)
+    assert err[0].startswith(f"{missing}: No such file")
+
+
+def broken_models():
+    """Name → what to write over a good model file, and what the line says."""
+    network, info, labels = model_parts()
+    content = DEFAULT_MODEL.read_bytes()
+    flipped = bytearray(content)
+    flipped[len(network) // 2] ^= 1
+    return {
+        "truncated": (lambda path: path.write_bytes(content[: len(content) // 2]), "no model metadata inside"),
+        "flipped": (lambda path: path.write_bytes(flipped), "the file is damaged"),
+        "labels": (lambda path: write_model(path, labels="a\nb\n"), "labels.txt says"),
+        "order": (lambda path: write_model(path, labels="\n".join(reversed(labels.split()))), "labels.txt says"),
+        "checksum": (lambda path: write_model(path, sha256="0" * 64), "the file is damaged"),
+        "no-zip": (lambda path: path.write_bytes(network), "no model metadata inside"),
+        "shape": (lambda path: write_model(path, **resized(info)), "model.json says int8 (1, 64, 64, 1)"),
+        "no-tflite": (lambda path: write_model(path, network=b"nothing" * 99), "no TFLite network"),
+        "missing": (lambda _path: None, "No such file"),
+        "detector": (
+            lambda path: path.write_bytes((SHIPPED / "blazeface_back.tflite").read_bytes()),
+            "no model metadata inside",
+        ),
+    }
+
+
+def resized(info):
+    return {"input": {**info["input"], "shape": [64, 64, 1]}, "crop": {**info["crop"], "size": 64}}
+
+
+@pytest.mark.parametrize("name", sorted(broken_models()))
+def test_broken_model_is_one_line(tmp_path, config, name):
+    write, says = broken_models()[name]
+    path = tmp_path / f"{name}.tflite"
+    write(path)
+    code, out, err = emotion_edge("check", config(model=str(path)))
+    assert (code, out, len(err)) == (2, "", 1)
+    assert err[0].startswith(f"{path}: ")
+    assert says in err[0]
+
+
+def test_missing_runtime_is_one_line(config):
+    code, out, err = emotion_edge("check", config(), EMOTION_EDGE_RUNTIME="onnx")
+    assert (code, out) == (2, "")
+    assert err == ["EMOTION_EDGE_RUNTIME=onnx: use one of ai-edge-litert, tflite-runtime"]
+
+
+def test_taken_metrics_port_is_one_line(config):
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = emotion_edge("run", "--config", config(metrics={"port": port}, mqtt={"port": free_port()}))
+    assert (code, out) == (2, "")
+    assert [line for line in err if "metrics.port" in line] == [
+        f"{HOST}:{port}: Address already in use; choose another metrics.port"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["run", "--source", "0"], "--source goes with --demo"),
+        (["run", "--demo", "--source", "0", "--config", "x.yaml"], "--source goes without --config"),
+        (["run", "--demo", "--source", "rtsp://u:hunter2@h/x"], "keys username and password"),
+        (["classify"], "Missing argument"),
+        (["classify", "a.png", "b.png", "--annotate", "c.png"], "--annotate takes one picture"),
+        (["classify", "a.png", "--threshold", "2"], "--threshold"),
+        (["check"], "Missing argument"),
+        (["dance"], "No such command"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_wrong_use_is_explained(arguments, says):
+    code, out, err = emotion_edge(*arguments)
+    assert (code, out) == (2, "")
+    assert says in err[-1]
+    assert "hunter2" not in "".join(err)
+
+
+def test_json_of_pictures_is_as_documented(picture, tmp_path):
+    write_image(tmp_path / "empty.jpg", np.full((200, 300, 3), 90, np.uint8))
+    code, out, err = emotion_edge("classify", picture, tmp_path / "empty.jpg", "--json")
+    assert (code, err) == (0, [])
+    shown, empty = json.loads(out)
+    assert empty == {"file": str(tmp_path / "empty.jpg"), "faces": []}
+    assert list(shown) == ["file", "faces"]
+    assert shown["file"] == str(picture)
+    (face,) = shown["faces"]
+    assert list(face) == ["box", "confidence", "emotion", "probability", "probabilities"]
+    assert list(face["box"]) == ["x", "y", "width", "height"]
+    assert face["box"]["x"] == pytest.approx(271, abs=8)
+    assert face["box"]["height"] == pytest.approx(138, abs=14)
+    assert 0.5 < face["confidence"] <= 1
+    assert tuple(face["probabilities"]) == LABELS
+    assert sum(face["probabilities"].values()) == pytest.approx(1, abs=1e-3)
+    assert face["probability"] == face["probabilities"][face["emotion"]] == max(face["probabilities"].values())
+
+
+def test_faces_in_json_are_largest_first(tmp_path):
+    canvas = np.full((480, 960, 3), 90, np.uint8)
+    canvas[:240, :240] = cv2.resize(portrait()[:, 80:560], (240, 240), interpolation=cv2.INTER_AREA)
+    canvas[:, 480:] = portrait()[:, 80:560]
+    write_image(tmp_path / "two.png", canvas)
+    result = classify(tmp_path / "two.png", "--json")
+    sizes = [face["box"]["width"] for face in json.loads(result.stdout)[0]["faces"]]
+    assert len(sizes) == 2
+    assert sizes[0] > sizes[1]
+
+
+def test_text_for_people(picture, tmp_path):
+    write_image(tmp_path / "empty.jpg", np.full((200, 300, 3), 90, np.uint8))
+    result = classify(picture, tmp_path / "empty.jpg")
+    lines = result.stdout.splitlines()
+    assert lines[0] == f"{picture}: 1 face"
+    assert " %" in lines[1]
+    assert lines[2] == f"{tmp_path / 'empty.jpg'}: no faces"
+
+
+def test_annotated_picture_shows_the_face(picture, tmp_path):
+    result = classify(picture, "--annotate", tmp_path / "out.png")
+    assert result.exit_code == 0, result.output
+    changed = (cv2.imread(str(tmp_path / "out.png")) != portrait()).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert changed.sum() > 500
+    assert columns.min() == pytest.approx(271, abs=10)
+    assert rows.max() > 270
+
+
+@pytest.mark.parametrize("name", ["words.png", "empty.png", "missing.png"])
+def test_image_that_is_no_image_is_one_line(picture, tmp_path, name):
+    (tmp_path / "words.png").write_text("just words")
+    (tmp_path / "empty.png").touch()
+    code, out, err = emotion_edge("classify", "--json", picture, tmp_path / name)
+    assert (code, out, len(err)) == (2, "", 1)
+    assert err[0].startswith(f"{tmp_path / name}: ")
+
+
+def test_classify_with_a_broken_model_is_one_line(picture):
+    code, out, err = emotion_edge("classify", picture, "--model", SHIPPED / "blazeface_back.tflite")
+    assert (code, out, len(err)) == (2, "", 1)
+    assert "no model metadata inside" in err[0]
+
+
+def test_annotation_that_cannot_be_written_is_one_line(picture, tmp_path):
+    code, _, err = emotion_edge("classify", picture, "--annotate", tmp_path / "none" / "out.png")
+    assert (code, len(err)) == (2, 1)
+    assert str(tmp_path / "none" / "out.png") in err[0]
+
+
+def test_threshold_leaves_weak_faces_out(picture):
+    assert json.loads(classify(picture, "--json", "--threshold", "0.99").stdout)[0]["faces"] == []
+
+
+def test_daemon_imports_neither_tensorflow_nor_the_trainer():
+    program = (
+        "import sys, edge.cli; print([n for n in sys.modules if n.split('.')[0] in ('tensorflow', 'trainer', 'keras')])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
