@@ -21,10 +21,10 @@ from edge.events import Box
 Probabilities = npt.NDArray[np.float32]
 
 #: How far a face may be from where it is expected, in multiples of its size: at once, and more per second unseen.
-REACH, REACH_PER_SECOND, LARGEST_REACH = 0.7, 0.5, 1.5
+REACH, REACH_PER_SECOND, LARGEST_REACH = 0.7, 0.5, 1.2
 #: A face out of sight for longer than this is taken for the same again only if it looks alike: the least dot product
-#: of `Observation.look`.
-SIGHT, ALIKE = 0.25, 0.42
+#: of `Observation.look`, and more per face size that it is away from where it is expected.
+SIGHT, ALIKE, ALIKE_PER_SIZE = 0.25, 0.5, 0.2
 #: What a detection too weak to begin a track costs beside a strong one.
 WEAK = 0.3
 #: Weight of a look that differs, against a distance of one face size.
@@ -203,7 +203,7 @@ class Tracker:
         if distance > reach or growth > math.log(LARGEST_GROWTH):
             return None
         alike = _alikeness(track, observation)
-        if unseen > SIGHT and alike < ALIKE:
+        if unseen > SIGHT and alike < ALIKE + ALIKE_PER_SIZE * distance:
             return None
         weak = WEAK if observation.confidence < self._rules.begin else 0.0
         return distance + growth + LOOK_WEIGHT * (1 - alike) + weak

@@ -1,0 +1,153 @@
+"""What goes wrong in the field, with real parts: broker, camera, model and settings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edge.events import decode_event
+from tests.conftest import Parts
+from tests.parts import eventually
+from tests.parts.broker import Mosquitto
+from tests.parts.daemon import Daemon
+from tests.parts.rtsp import RtspServer
+from tests.parts.settings import settings_for
+from tests.parts.subscriber import Subscriber
+from tests.scenes import clear_portraits, compose
+
+STATUS = "emotion/test/cam/status"
+ANALYSED = "emotion_edge_frames_analysed_total"
+DEMO = Path(__file__).parents[1] / "edge" / "media" / "demo.mp4"
+
+
+@pytest.fixture
+def camera(clips: Path, rtsp_server: RtspServer) -> str:
+    """A camera that shows faces for ever."""
+    compose(clear_portraits(8, 3), clips / "faces.mp4", size=(640, 480), side=200, gap=2.2)
+    return rtsp_server.url("faces.mp4")
+
+
+def test_broker_outage_every_event_is_counted(
+    broker: Mosquitto, subscriber: Subscriber, camera: str, start_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = start_daemon(settings_for(broker, cam={"source": camera}))
+    subscriber.wait_for(lambda m: m.topic.endswith("/event"), what="event", timeout=30)
+    before = subscriber.subscriptions
+    broker.stop()
+    eventually(lambda: daemon.value("emotion_edge_mqtt_connected") == 0, 10, "noticed outage")
+    made = daemon.value("emotion_edge_events_total")
+    eventually(lambda: daemon.value("emotion_edge_events_total") >= made + 8, 60, "events during the outage")
+    assert daemon.value("emotion_edge_outbox_events") >= 8
+    broker.start()
+    subscriber.wait_subscribed(before)
+    eventually(lambda: daemon.value("emotion_edge_outbox_events") == 0, 40, "drained queue")
+    # Retained states are there again, and events go on.
+    seen = len(subscriber.messages)
+    subscriber.wait_for(lambda m: m.topic.endswith("/event"), what="event after the outage", timeout=30, start=seen)
+    assert daemon.stop() == 0
+    events = [decode_event(message.raw) for message in subscriber.on("emotion/test/cam/event")]
+    received = list({event.id: event.seq for event in events}.values())
+    assert received == list(range(1, received[-1] + 1)), "lost or out of order"
+
+
+def test_events_beyond_the_queue_are_counted_as_dropped(camera: str, start_daemon: Callable[..., Daemon]) -> None:
+    daemon = start_daemon(settings_for(None, cam={"source": camera}))
+    eventually(lambda: daemon.value("emotion_edge_events_total") >= 3, 60, "events")
+    assert daemon.get("/readyz")[0] == 503
+    assert daemon.stop() == 0
+    assert daemon.wait_for_log(r"stopped with \d+ events that no broker took")
+
+
+def test_camera_killed_and_restarted(
+    broker: Mosquitto, subscriber: Subscriber, camera: str, rtsp_server: RtspServer, start_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = start_daemon(settings_for(broker, cam={"source": camera}))
+    subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online", timeout=20)
+    seen = len(subscriber.messages)
+    rtsp_server.kill()
+    offline = subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "offline", 10, start=seen)
+    assert offline.payload["reason"] in {"ended", "timeout"}
+    rtsp_server.start()
+    _goes_on(daemon, subscriber, within=10)
+    assert daemon.value("emotion_edge_camera_up") == 1
+
+
+def test_camera_frozen_and_continued(
+    broker: Mosquitto, subscriber: Subscriber, camera: str, rtsp_server: RtspServer, start_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = start_daemon(settings_for(broker, cam={"source": camera}))
+    subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online", timeout=20)
+    seen = len(subscriber.messages)
+    rtsp_server.freeze()
+    frozen = time.monotonic()
+    offline = subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "offline", 10, start=seen)
+    assert offline.payload["reason"] == "timeout"
+    assert offline.time - frozen < 10
+    rtsp_server.thaw()
+    _goes_on(daemon, subscriber, within=10)
+
+
+def _goes_on(daemon: Daemon, subscriber: Subscriber, within: float) -> None:
+    """Frames are analysed again, and the status says so."""
+    before = daemon.value(ANALYSED)
+    eventually(lambda: daemon.value(ANALYSED) > before + 5, within, "frames")
+    seen = [message.payload["state"] for message in subscriber.on(STATUS)]
+    eventually(lambda: subscriber.on(STATUS)[-1].payload["state"] == "online", 2, f"online after {seen}")
+
+
+def test_unreachable_camera_says_why_and_disturbs_no_other(
+    broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon]
+) -> None:
+    config = settings_for(
+        broker,
+        gone={"source": "rtsp://127.0.0.1:1/none"},
+        cam={"source": str(DEMO), "loop": True},
+    )
+    daemon = start_daemon(config)
+    subscriber.wait_for(lambda m: m.payload == {"state": "offline", "reason": "refused"}, what="reason")
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/event", what="event", timeout=30)
+    lines = [line for line in daemon.lines() if "camera gone" in line]
+    assert len(lines) == 1, "one line a cause"
+    assert "127.0.0.1:1" in lines[0]
+
+
+def test_stop_says_offline_and_ends_faces(
+    broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = start_daemon(settings_for(broker, cam={"source": str(DEMO), "loop": True}))
+    subscriber.wait_for(lambda m: m.topic.endswith("/event") and m.payload["type"] == "start", timeout=30)
+    started = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - started < 5
+    end = subscriber.wait_for(lambda m: m.topic.endswith("/event") and m.payload["type"] == "end")
+    assert end.payload["reason"] in {"stopped", "left"}
+    status = subscriber.wait_for(lambda m: m.topic == "emotion/test/status" and m.payload["state"] == "offline")
+    assert status.payload["reason"] == "stopped"
+
+
+def test_killed_daemon_leaves_its_last_will(
+    broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = start_daemon(settings_for(broker, cam={"source": str(DEMO), "loop": True}))
+    daemon.wait_for_ready()
+    daemon.kill()
+    will = subscriber.wait_for(lambda m: m.topic == "emotion/test/status" and m.payload["state"] == "offline")
+    assert will.payload == {"state": "offline", "reason": "lost"}
+
+
+def test_retained_states_return_when_the_broker_has_forgotten(
+    parts: Parts, start_daemon: Callable[..., Daemon]
+) -> None:
+    broker = parts.start(Mosquitto(parts.folder("broker"), persistent=False))
+    daemon = start_daemon(settings_for(broker, cam={"source": str(DEMO), "loop": True}))
+    daemon.wait_for_ready()
+    eventually(lambda: daemon.value("emotion_edge_camera_up") == 1, 10, "camera")
+    broker.kill()
+    broker.start()
+    eventually(lambda: daemon.value("emotion_edge_mqtt_reconnects_total") >= 1, 20, "new connection")
+    late = parts.start(Subscriber(broker.port))
+    late.wait_for(lambda m: m.topic == STATUS and m.retain and m.payload["state"] == "online", 5, "retained status")
+    late.wait_for(lambda m: m.topic == "emotion/test/status" and m.retain and m.payload["state"] == "online", 5)
