@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.parts.broker import Mosquitto
 from tests.parts.child import Child
@@ -17,6 +18,10 @@ from tests.parts.rtsp import RtspServer
 from tests.parts.subscriber import Subscriber
 
 pytest_plugins = ["pytester"]
+
+# A busy machine is slow; the time limit of pytest is enough.
+settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tests")
 
 CHILDREN = pytest.StashKey[list[Child]]()
 
