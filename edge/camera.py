@@ -73,6 +73,7 @@ class Camera:
         self._view: tuple[int, str] | None = None
         self._view_sent = float("-inf")
         self._complaint = ""
+        self._lost_for: Reason | None = None
         pipeline.add(self._lane)
 
     def start(self) -> None:
@@ -100,6 +101,9 @@ class Camera:
         """The source gives frames."""
         log.info("camera %s: online", self.name)
         self._complaint = ""
+        if self._lost_for is not None:
+            self._metrics.reconnect(self.name, self._lost_for)
+            self._lost_for = None
         self._series.up.set(1)
         self._set_state(f"{self.name}/status", state("online"))
 
@@ -110,7 +114,7 @@ class Camera:
             log.warning("%s", line)
         self._complaint = line
         self._series.up.set(0)
-        self._metrics.reconnect(self.name, reason)
+        self._lost_for = reason
         self._set_state(f"{self.name}/status", state("offline", reason=reason))
         if not self.live:
             self._lane.drain(TICKET_TIMEOUT)

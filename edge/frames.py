@@ -260,11 +260,15 @@ class Capture:
         settings: of the camera.
         slot: where frames go.
         events: who is told.
+
+    Attributes:
+        finished: set when a file will give no more frames, `failed` if that is because it is no video.
     """
 
     def __init__(self, name: str, settings: CameraSettings, slot: Slot, events: CaptureEvents) -> None:
         self.name = name
         self.finished = threading.Event()
+        self.failed = threading.Event()
         self._settings = settings
         self._slot = slot
         self._events = events
@@ -317,6 +321,8 @@ class _Reader(threading.Thread):
             attempt = 0 if error.frames else attempt
             self._capture._events.offline(error.reason, str(error))
             if not source.live and error.reason in ("ended", "unreadable"):
+                if error.reason == "unreadable":
+                    self._capture.failed.set()
                 self._capture.finished.set()
                 return
             pause = BACK_OFF[min(attempt, len(BACK_OFF) - 1)] * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311
@@ -339,6 +345,8 @@ class _Reader(threading.Thread):
                 self._capture._slot.put(frame, self.abandoned)
         except CaptureError as error:
             return _LostError(error.reason, str(error), frames)
+        except cv2.error as error:
+            return _LostError("unreadable", f"OpenCV: {error.err}", frames)
         finally:
             source.close()
         return _LostError("stopped", "stopped", frames)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -41,6 +43,39 @@ def load_runtime() -> tuple[str, Callable[..., Any]]:
     raise RuntimeMissingError(f"no TFLite runtime ({'; '.join(failures)}): pip install ai-edge-litert")
 
 
+class _HushOnce:
+    """Drops what the process writes to stderr, the first time it is entered.
+
+    LiteRT says once, past Python, that it uses XNNPACK; a command's stderr is for what its user can mend.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._done = False
+        self._kept: int | None = None
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._done:
+            return
+        self._done = True
+        sys.stderr.flush()
+        self._kept = os.dup(2)
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+
+    def __exit__(self, *_: object) -> None:
+        if self._kept is not None:
+            os.dup2(self._kept, 2)
+            os.close(self._kept)
+            self._kept = None
+        self._lock.release()
+
+
+_FIRST_LINE_HUSHED = _HushOnce()
+
+
 class Network:
     """One TFLite network on one thread. Not to be shared between threads (tensorflow#54282).
 
@@ -49,8 +84,10 @@ class Network:
     """
 
     def __init__(self, content: bytes) -> None:
-        self._interpreter = load_runtime()[1](model_content=content, num_threads=1)
-        self._interpreter.allocate_tensors()
+        interpreter = load_runtime()[1]
+        with _FIRST_LINE_HUSHED:
+            self._interpreter = interpreter(model_content=content, num_threads=1)
+            self._interpreter.allocate_tensors()
         self.inputs: list[dict[str, Any]] = self._interpreter.get_input_details()
         self.outputs: list[dict[str, Any]] = self._interpreter.get_output_details()
 

@@ -27,7 +27,8 @@ from edge.settings import MqttSettings
 log = logging.getLogger(__name__)
 
 #: Events sent and not yet acknowledged, at most: what a lost connection can deliver twice.
-WINDOW = 20
+#: Fewer than paho's own 20, so that a state never waits behind them.
+WINDOW = 16
 CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 3.0
 #: Seconds without any acknowledgement, while one is due, after which the connection is given up.

@@ -91,7 +91,8 @@ class Service:
         systemd.notify(READY=1, STATUS=f"{len(self._cameras)} cameras")
         self._supervise()
         self._stop()
-        return 1 if self._pipeline.failed.is_set() else 0
+        unreadable = any(camera.capture.failed.is_set() for camera in self._cameras)
+        return 1 if unreadable or self._pipeline.failed.is_set() else 0
 
     def progress(self) -> bool:
         """Tell whether no thread has been inside one unit of work for too long."""
