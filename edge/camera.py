@@ -63,8 +63,7 @@ class Camera:
         self._set_state = set_state
         self._metrics = metrics
         self._series = metrics.camera(name, labels)
-        self.live = settings.kind != "file"
-        self._slot = Slot(not self.live, pipeline.wake, self._series.frames_dropped["replaced"].inc)
+        self._slot = Slot(settings.kind == "file", pipeline.wake, self._series.frames_dropped["replaced"].inc)
         self._lane = Lane(self._slot, Tracker(rules), metrics, self._series, self._analysed)
         self.capture = Capture(name, settings, self._slot, self)
         self._last: Frame | None = None
@@ -116,8 +115,8 @@ class Camera:
         self._series.up.set(0)
         self._lost_for = reason
         self._set_state(f"{self.name}/status", state("offline", reason=reason))
-        if not self.live:
-            self._lane.drain(TICKET_TIMEOUT)
+        # A frame still with a worker would begin faces anew after their end.
+        self._lane.drain(TICKET_TIMEOUT)
         self.end_faces("camera_offline")
         self._tell_view([], float("inf"))
 
