@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -123,7 +124,9 @@ def _say_where(settings: Settings, embedded: bool) -> None:
 
 
 def _print_event(event: Event) -> None:
-    click.echo(event_line(event))
+    # Whoever read the output may have gone, as in `run --print | head`; events go on to the broker all the same.
+    with contextlib.suppress(BrokenPipeError):
+        click.echo(event_line(event))
 
 
 def _ignore(_event: Event) -> None:

@@ -16,9 +16,9 @@ from click.testing import CliRunner
 from edge import __version__
 from edge.bundle import DEFAULT_MODEL, SHIPPED
 from edge.classify import write_image
-from edge.cli import cli
+from edge.cli import _print_event, cli
 from tests.parts import HOST, free_port
-from tests.parts.samples import LABELS, model_parts, portrait, write_model
+from tests.parts.samples import LABELS, make_event, model_parts, portrait, write_model
 
 ROOT = Path(__file__).parents[1]
 CHATTER = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
@@ -248,3 +248,14 @@ def test_daemon_imports_neither_tensorflow_nor_the_trainer():
     )
     result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_printing_to_nobody_does_not_stop_the_publisher(monkeypatch):
+    """`run --print | head`: the function runs in the publisher's thread, which an exception would end."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(os.dup(writer), "w") as stdout:
+        os.close(writer)
+        monkeypatch.setattr(sys, "stdout", stdout)
+        _print_event(make_event())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # closing writes what is left
