@@ -85,6 +85,8 @@ class EmbeddedBroker:
 
         leave = asyncio.Event()
         loop = asyncio.get_running_loop()
+        # A client that is not through with its greeting when we leave would get amqtt a traceback on the terminal.
+        loop.set_exception_handler(lambda _loop, _context: None)
         configuration = {
             "listeners": {"default": {"type": "tcp", "bind": self._address}},
             "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},

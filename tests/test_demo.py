@@ -37,6 +37,20 @@ def test_embedded_broker_listens_until_it_is_stopped():
     assert not broker_answers(settings)
 
 
+def test_embedded_broker_leaves_without_a_word_about_a_client_in_the_middle_of_its_greeting(caplog):
+    settings = MqttSettings(port=free_port())
+    broker = EmbeddedBroker(settings)
+    broker.start()
+    with socket.create_connection((HOST, settings.port)) as client:
+        client.sendall(b"\x10\x20\x00\x04MQTT\x04\x06\x00\x3c\x00\x01a\x00\x10")  # a CONNECT without its end
+        client.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            client.recv(1)  # the broker waits for the rest
+        broker.stop()
+    assert not broker_answers(settings)
+    assert caplog.text == ""
+
+
 def test_taken_address_is_one_line():
     with socket.create_server((HOST, 0)) as taken:
         settings = MqttSettings(port=taken.getsockname()[1])
