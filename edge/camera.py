@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 #: The retained summary of the view is sent at most this often, seconds.
 VIEW_INTERVAL = 1.0
+#: How long a live camera that was lost waits for frames still with workers, seconds.
+LIVE_DRAIN = 1.0
 #: The longest time between two frames that counts as time in view, seconds.
 LONGEST_STEP = 1.0
 
@@ -72,6 +74,8 @@ class Camera:
         self._view: tuple[int, str] | None = None
         self._view_sent = float("-inf")
         self._complaint = ""
+        self._drain = TICKET_TIMEOUT if settings.kind == "file" else LIVE_DRAIN
+        self._up = False
         self._lost_for: Reason | None = None
         pipeline.add(self._lane)
 
@@ -80,15 +84,17 @@ class Camera:
         self._series.up.set(0)
         self._series.paused.set(0)
         self._set_state(f"{self.name}/status", state("offline", reason="starting"))
+        self._tell_view([], 0.0, now=True)
         self.capture.start()
 
-    def stop(self, timeout: float) -> None:
-        """Stop reading."""
+    def stop_reading(self, timeout: float) -> None:
+        """Stop reading, within `timeout` seconds."""
         self.capture.stop(timeout)
 
-    def end_faces(self, reason: EndReason) -> None:
-        """End every face."""
-        self._lane.end_faces(reason, self._closed)
+    def stop(self) -> None:
+        """End every face and say that the camera is stopped; after the workers have stopped."""
+        self._lane.end_faces("stopped", self._closed)
+        self._set_state(f"{self.name}/status", state("offline", reason="stopped"))
 
     def captured(self, frame: Frame) -> None:
         """Count a frame that was read."""
@@ -103,6 +109,7 @@ class Camera:
         if self._lost_for is not None:
             self._metrics.reconnect(self.name, self._lost_for)
             self._lost_for = None
+        self._up = True
         self._series.up.set(1)
         self._set_state(f"{self.name}/status", state("online"))
 
@@ -112,13 +119,14 @@ class Camera:
         if line != self._complaint:
             log.warning("%s", line)
         self._complaint = line
+        if self._up:
+            self._lost_for = reason
+        self._up = False
         self._series.up.set(0)
-        self._lost_for = reason
         self._set_state(f"{self.name}/status", state("offline", reason=reason))
         # A frame still with a worker would begin faces anew after their end.
-        self._lane.drain(TICKET_TIMEOUT)
-        self.end_faces("camera_offline")
-        self._tell_view([], float("inf"))
+        self._lane.drain(self._drain)
+        self._lane.end_faces("camera_offline", self._closed)
 
     def _analysed(self, frame: Frame, transitions: Sequence[Transition], tracks: Sequence[Track]) -> None:
         """Take in the result of one frame; called in order, under the lane's lock."""
@@ -135,6 +143,7 @@ class Camera:
         last = self._last
         if last is not None:
             self._outbox.put([self._event(transition, last, reason) for transition in transitions])
+        self._tell_view([], 0.0, now=True)
 
     def _event(self, transition: Transition, frame: Frame, end_reason: EndReason) -> Event:
         def wall(time: float) -> float:
@@ -144,9 +153,9 @@ class Camera:
             # Kept, so that a step of the wall clock does not change it between a face's events.
             self._first_seen[transition.number] = wall(transition.first_seen)
             self._series.faces.inc()
-        first_seen = self._first_seen[transition.number]
+        first_seen = self._first_seen.get(transition.number, wall(transition.first_seen))
         if transition.type == "end":
-            del self._first_seen[transition.number]
+            self._first_seen.pop(transition.number, None)
         self._series.events[transition.type].inc()
         self._seq += 1
         time, epoch = wall(transition.time), self._outbox.epoch
@@ -175,14 +184,14 @@ class Camera:
             model=self._model,
         )
 
-    def _tell_view(self, tracks: Sequence[Track], now: float) -> None:
-        """Send the retained summary of the view when it has changed, at most once a second."""
+    def _tell_view(self, tracks: Sequence[Track], time: float, now: bool = False) -> None:
+        """Send the retained summary of the view when it has changed, at most once a second unless `now`."""
         dominant = Counter(self._labels[track.emotion] for track in tracks).most_common(1)
         view = (len(tracks), dominant[0][0] if dominant else "none")
-        if view == self._view or now - self._view_sent < VIEW_INTERVAL:
+        if view == self._view or (not now and time - self._view_sent < VIEW_INTERVAL):
             return
         self._view = view
-        self._view_sent = now if now != float("inf") else self._view_sent
+        self._view_sent = self._view_sent if now else time
         mean = np.mean([track.probabilities for track in tracks], axis=0) if tracks else np.zeros(len(self._labels))
         scores = {label: round(float(score), 4) for label, score in zip(self._labels, mean, strict=True)}
         payload = {"faces": view[0], "emotion": view[1], "scores": scores}

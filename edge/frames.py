@@ -27,9 +27,8 @@ _T = TypeVar("_T")
 Reason = Literal["refused", "not_found", "timeout", "unplugged", "ended", "unreadable", "starting", "stopped"]
 
 OPEN_TIMEOUT = 5.0
+#: No frame for this long: the stream has stalled. So streams slower than a frame in three seconds cannot be used.
 READ_TIMEOUT = 3.0
-#: No frame for this long, or for this many frame intervals if that is longer: the stream has stalled.
-STALL, STALL_FRAMES = 3.0, 5
 #: A thread that is still inside `read()` after this long is given up and replaced.
 STUCK = 2 * OPEN_TIMEOUT + READ_TIMEOUT
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
@@ -89,7 +88,6 @@ class LiveSource:
     def __init__(self, settings: CameraSettings) -> None:
         self._settings = settings
         self._capture: cv2.VideoCapture | None = None
-        self._interval = 1 / DEFAULT_FPS
         self._least_lag: float | None = None
 
     def open(self) -> None:
@@ -100,22 +98,19 @@ class LiveSource:
             self._capture = _open_stream(self._settings.address(), network=True)
         else:
             self._capture = _open_webcam(self._settings.source)
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self._interval = 1 / fps if 1 <= fps <= 240 else 1 / DEFAULT_FPS
         started = time.monotonic()
         if not self._capture.grab():
             waited = time.monotonic() - started >= READ_TIMEOUT
             raise CaptureError("timeout" if waited else "unreadable", "opened, but no frame came")
 
     def read(self) -> Frame:
-        """Return the next frame; a read longer than the stall limit means that the stream is dead."""
+        """Return the next frame; a read as long as the time-out means that the stream is dead."""
         if self._capture is None:
             raise CaptureError("unreadable", "not open")
         started = time.monotonic()
         ok, image = self._capture.read()
         now = time.monotonic()
-        limit = max(STALL, STALL_FRAMES * self._interval)
-        if now - started >= limit:
+        if now - started >= READ_TIMEOUT:
             # OpenCV can return a stale frame with ok=True after its own time-out.
             raise CaptureError("timeout", f"no frame for {now - started:.0f} s")
         if not ok or image is None or image.size == 0:
@@ -281,12 +276,18 @@ class Capture:
         self._reader.start()
 
     def check(self, now: float) -> bool:
-        """Replace the thread if it has been inside one `open()` or `read()` for too long; tells whether it did."""
+        """Replace the thread if it is dead, or inside one `open()` or `read()` for too long; tells whether it did."""
         reader = self._reader
-        if reader is None or reader.busy_since is None or now - reader.busy_since < STUCK:
+        if reader is None or self._stopped.is_set() or self.finished.is_set():
+            return False
+        if not reader.is_alive():
+            why = "the capture thread died; it starts again"
+        elif self._settings.kind != "file" and reader.busy_since is not None and now - reader.busy_since >= STUCK:
+            why = f"blocked for {now - reader.busy_since:.0f} s"
+        else:
             return False
         reader.abandoned.set()
-        self._events.offline("timeout", f"blocked for {now - reader.busy_since:.0f} s")
+        self._events.offline("timeout", why)
         self.start()
         return True
 
@@ -377,7 +378,9 @@ def _open_stream(address: str, network: bool) -> cv2.VideoCapture:
         late = network and time.monotonic() - started >= OPEN_TIMEOUT
         raise CaptureError(
             "timeout" if late else "unreadable",
-            "the server answers but gives no video" if network else f"{address}: not a video that OpenCV can decode",
+            "the server answers but gives no video; check path, username and password"
+            if network
+            else f"{address}: not a video that OpenCV can decode",
         )
     return capture
 

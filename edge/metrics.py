@@ -90,10 +90,8 @@ class Metrics:
         self._build_info = self._gauge("build_info", "Always 1.", "version", "python", "node")
         self._build_info.labels(version, platform.python_version(), node).set(1)
         self._model_info = self._gauge("model_info", "The emotion model in use; always 1.", "name", "version")
-        self._host_temperature = self._gauge("host_temperature_celsius", "Of the processor; absent if unknown.", "zone")
-        self._host_throttled = self._gauge(
-            "host_throttled", "Whether the processor is slowed down; absent if unknown.", "kind"
-        )
+        self.host_temperature = self._gauge("host_temperature_celsius", "Of the hottest zone; NaN if unknown.")
+        self.host_throttled = self._gauge("host_throttled", "Whether the processor is slowed down now; NaN if unknown.")
 
     def camera(self, name: str, emotions: tuple[str, ...]) -> CameraSeries:
         """Create the series of a camera, all label values included, so that rates exist from the start."""
@@ -112,7 +110,7 @@ class Metrics:
         )
 
     def reconnect(self, camera: str, reason: str) -> None:
-        """Count a lost source."""
+        """Count a source that gives frames again, after it was lost for `reason`."""
         self._reconnects.labels(camera, reason).inc()
 
     def model(self, name: str, version: str) -> None:
@@ -120,18 +118,16 @@ class Metrics:
         self._model_info.clear()
         self._model_info.labels(name, version).set(1)
 
+    def host(self, temperature: Callable[[], float], throttled: Callable[[], float]) -> None:
+        """Read the machine's health when asked for."""
+        self.host_temperature.set_function(temperature)
+        self.host_throttled.set_function(throttled)
+
     def outbox(self, events: Callable[[], int], size: Callable[[], int], oldest: Callable[[], float]) -> None:
         """Read the queue's figures when asked for."""
         self._outbox_events.set_function(events)
         self._outbox_bytes.set_function(size)
         self._outbox_oldest.set_function(oldest)
-
-    def host(self, temperatures: dict[str, float], throttled: dict[str, bool]) -> None:
-        """Set what the kernel tells of the machine."""
-        for zone, celsius in temperatures.items():
-            self._host_temperature.labels(zone).set(celsius)
-        for kind, value in throttled.items():
-            self._host_throttled.labels(kind).set(value)
 
     def text(self) -> bytes:
         """Return the series in Prometheus' text format."""

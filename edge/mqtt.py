@@ -33,6 +33,10 @@ CONNECT_TIMEOUT = 5.0
 ANSWER_TIMEOUT = 3.0
 #: Seconds without any acknowledgement, while one is due, after which the connection is given up.
 ACK_TIMEOUT = 30.0
+#: An attempt to connect, or one pass of publishing, that takes longer than this is no progress.
+STUCK = 30.0
+#: What is left for the goodbye when delivering has used up the time to stop.
+LEAST_FAREWELL = 0.3
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 JITTER = 0.2
 UNSUPPORTED_VERSION = 0x84
@@ -76,6 +80,7 @@ class Publisher:
         self._session: _Session | None = None
         self._connections = 0
         self._complaint = ""
+        self._busy_since: float | None = None
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
     def start(self) -> None:
@@ -84,12 +89,22 @@ class Publisher:
 
     def stop(self, timeout: float) -> int:
         """Deliver what waits, for at most `timeout` seconds, say `offline`, leave; returns the events left behind."""
+        deadline = time.monotonic() + timeout
         if self.connected.is_set():
             self._outbox.wait_empty(timeout)
         self.set_state("status", state("offline", reason="stopped"))
         self._leave.set()
-        self._thread.join(timeout)
+        self._thread.join(max(LEAST_FAREWELL, deadline - time.monotonic()))
         return len(self._outbox)
+
+    def dead(self) -> bool:
+        """Tell whether the thread has ended although nobody asked it to."""
+        return self._thread.ident is not None and not self._thread.is_alive() and not self._leave.is_set()
+
+    def stuck(self, now: float) -> bool:
+        """Tell whether the thread has been inside one attempt to connect, or one publish, for too long."""
+        since = self._busy_since
+        return since is not None and now - since > STUCK
 
     def set_state(self, topic: str, payload: bytes) -> None:
         """Keep `payload` as the retained value of `topic` (below `<base>/<node>/`) and send it if connected."""
@@ -102,6 +117,7 @@ class Publisher:
     def _run(self) -> None:
         attempt = 0
         while not self._leave.is_set():
+            self._busy_since = time.monotonic()
             session = _Session(self, self._protocol)
             again_at_once = self._connect(session)
             if session.accepted:
@@ -111,6 +127,7 @@ class Publisher:
             self._outbox.withdraw()
             if session.accepted and not session.withheld:
                 attempt = 0
+            self._busy_since = None
             if not again_at_once and not self._leave.is_set():
                 pause = BACK_OFF[min(attempt, len(BACK_OFF) - 1)]
                 attempt += 1
@@ -163,6 +180,7 @@ class Publisher:
         self._metrics.mqtt_connected.set(1)
         session.client.subscribe(f"{self.base}/status", qos=1)
         while not session.lost.is_set() and not self._leave.is_set():
+            self._busy_since = time.monotonic()
             session.settle()
             if session.overdue(time.monotonic()):
                 self._complain(f"broker: no acknowledgement for {ACK_TIMEOUT:.0f} s; connecting again")

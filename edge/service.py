@@ -16,6 +16,7 @@ from edge import __version__, systemd
 from edge.bundle import read_bundle
 from edge.camera import Camera
 from edge.events import Event, state
+from edge.host import temperature, throttled
 from edge.http import HttpServer
 from edge.metrics import Metrics
 from edge.mqtt import Publisher
@@ -27,6 +28,8 @@ from edge.tracking import Rules
 log = logging.getLogger(__name__)
 
 TICK = 1.0
+#: Seconds that the end of the last file gives to the broker.
+DELIVER = 10.0
 #: Seconds that a stop gives to cameras, workers and the broker, one after the other.
 STOP_CAMERAS, STOP_WORKERS, STOP_BROKER = 0.3, 0.4, 0.8
 
@@ -49,6 +52,7 @@ class Service:
         self._metrics = Metrics(settings.node, __version__)
         self._metrics.model(bundle.info.name, bundle.info.version)
         self._outbox = Outbox(dropped=self._metrics.events_dropped["overflow"].inc)
+        self._metrics.host(temperature, throttled)
         self._metrics.outbox(self._outbox.__len__, self._outbox.bytes, self._outbox.oldest_seconds)
         self._publisher = Publisher(settings.mqtt, settings.node, self._outbox, self._metrics, published)
         self._pipeline = Pipeline(
@@ -90,18 +94,23 @@ class Service:
             camera.start()
         systemd.notify(READY=1, STATUS=f"{len(self._cameras)} cameras")
         self._supervise()
+        failed = self._failed() or any(camera.capture.failed.is_set() for camera in self._cameras)
         self._stop()
-        unreadable = any(camera.capture.failed.is_set() for camera in self._cameras)
-        return 1 if unreadable or self._pipeline.failed.is_set() else 0
+        return int(failed)
 
     def progress(self) -> bool:
-        """Tell whether no thread has been inside one unit of work for too long."""
-        return not self._pipeline.stuck(time.monotonic())
+        """Tell whether no thread is dead or has been inside one unit of work for too long."""
+        now = time.monotonic()
+        return not (self._pipeline.stuck(now) or self._publisher.stuck(now) or self._publisher.dead())
 
     def _supervise(self) -> None:
         tick = min(TICK, systemd.watchdog_seconds() or TICK)
-        while not self._stopping.wait(tick) and not self._pipeline.failed.is_set():
+        publishing = True
+        while not self._stopping.wait(tick) and not self._failed():
             now = time.monotonic()
+            if publishing and self._publisher.stuck(now):
+                self._metrics.stalls["publish"].inc()
+            publishing = not self._publisher.stuck(now)
             late = self._pipeline.check(now)
             if late:
                 self._metrics.stalls["analysis"].inc(late)
@@ -112,16 +121,28 @@ class Service:
                 systemd.notify(WATCHDOG=1)
             if all(camera.capture.finished.is_set() for camera in self._cameras):
                 log.info("every file has been played to its end")
+                self._deliver()
                 return
+
+    def _deliver(self) -> None:
+        """Give the broker time to take the events of files that have ended."""
+        deadline = time.monotonic() + DELIVER
+        while len(self._outbox) and time.monotonic() < deadline and not self._stopping.wait(0.1):
+            pass
+
+    def _failed(self) -> bool:
+        if self._publisher.dead():
+            log.error("the publisher's thread died: giving up")
+        return self._pipeline.failed.is_set() or self._publisher.dead()
 
     def _stop(self) -> None:
         systemd.notify(STOPPING=1)
         deadline = time.monotonic() + STOP_CAMERAS
         for camera in self._cameras:
-            camera.stop(max(0.0, deadline - time.monotonic()))
+            camera.stop_reading(max(0.0, deadline - time.monotonic()))
         self._pipeline.stop(STOP_WORKERS)
         for camera in self._cameras:
-            camera.end_faces("stopped")
+            camera.stop()
         left = self._publisher.stop(STOP_BROKER)
         if left:
             self._metrics.events_dropped["stopped"].inc(left)

@@ -37,8 +37,8 @@ SERIES = {
     "watchdog_stalls_total": (COUNTERS, {"stage"}),
     "build_info": (GAUGES, {"version", "python", "node"}),
     "model_info": (GAUGES, {"name", "version"}),
-    "host_temperature_celsius": (GAUGES, {"zone"}),
-    "host_throttled": (GAUGES, {"kind"}),
+    "host_temperature_celsius": (GAUGES, set()),
+    "host_throttled": (GAUGES, set()),
 }
 
 
@@ -52,7 +52,7 @@ def metrics():
             metrics.reconnect(camera, reason)
     metrics.model("a-model", "7")
     metrics.outbox(lambda: 3, lambda: 1200, lambda: 4.5)
-    metrics.host({"cpu": 55.5}, {"under_voltage": False})
+    metrics.host(lambda: 55.5, lambda: 0.0)
     return metrics
 
 
@@ -127,8 +127,8 @@ def test_values_of_the_node(metrics):
     assert value(metrics, "outbox_events") == 3
     assert value(metrics, "outbox_bytes") == 1200
     assert value(metrics, "outbox_oldest_seconds") == 4.5
-    assert value(metrics, "host_temperature_celsius", zone="cpu") == 55.5
-    assert value(metrics, "host_throttled", kind="under_voltage") == 0
+    assert value(metrics, "host_temperature_celsius") == 55.5
+    assert value(metrics, "host_throttled") == 0
 
 
 def test_another_model_takes_the_place_of_the_first(metrics):
