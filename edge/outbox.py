@@ -9,12 +9,21 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 from edge.events import Event
 
 
+class _Entry(NamedTuple):
+    """An event, since when it waits (monotonic clock), and its size as it would be sent."""
+
+    event: Event
+    since: float
+    size: int
+
+
 class Outbox:
-    """A bounded queue; when it is full the oldest event goes.
+    """A bounded queue; when it is full the oldest event goes, of those not under way to the broker.
 
     Args:
         limit: most events kept.
@@ -26,7 +35,8 @@ class Outbox:
         self.epoch = time.time_ns() // 1_000_000
         self._limit = limit
         self._dropped = dropped
-        self._events: OrderedDict[str, tuple[Event, float]] = OrderedDict()
+        self._events: OrderedDict[str, _Entry] = OrderedDict()
+        self._bytes = 0
         self._offered: set[str] = set()
         self._changed = threading.Condition()
 
@@ -35,10 +45,11 @@ class Outbox:
         dropped = 0
         with self._changed:
             for event in events:
-                self._events[event.id] = (event, time.monotonic())
-            while len(self._events) > self._limit:
-                oldest, _ = self._events.popitem(last=False)
-                self._offered.discard(oldest)
+                entry = _Entry(event, time.monotonic(), len(event.encode()))
+                self._events[event.id] = entry
+                self._bytes += entry.size
+            while len(self._events) > self._limit and (oldest := self._next()) is not None:
+                self._remove(oldest.id)
                 dropped += 1
             self._changed.notify_all()
         if dropped:
@@ -58,8 +69,7 @@ class Outbox:
     def acknowledge(self, event_id: str) -> Event | None:
         """Forget an event that was delivered, or that never will be; returns it if it was still there."""
         with self._changed:
-            self._offered.discard(event_id)
-            event = self._events.pop(event_id, (None, 0.0))[0]
+            event = self._remove(event_id)
             self._changed.notify_all()
             return event
 
@@ -79,17 +89,23 @@ class Outbox:
 
     def bytes(self) -> int:
         """Return the size of the waiting events as they would be sent."""
-        with self._changed:
-            events = [event for event, _ in self._events.values()]
-        return sum(len(event.encode()) for event in events)
+        return self._bytes
 
     def oldest_seconds(self) -> float:
         """Return for how long the oldest event has been waiting, 0 if none is."""
         with self._changed:
             first = next(iter(self._events.values()), None)
-        return time.monotonic() - first[1] if first else 0.0
+        return time.monotonic() - first.since if first else 0.0
 
     def _next(self) -> Event | None:
         if len(self._offered) == len(self._events):
             return None
-        return next((event for event, _ in self._events.values() if event.id not in self._offered), None)
+        return next((entry.event for entry in self._events.values() if entry.event.id not in self._offered), None)
+
+    def _remove(self, event_id: str) -> Event | None:
+        self._offered.discard(event_id)
+        entry = self._events.pop(event_id, None)
+        if entry is None:
+            return None
+        self._bytes -= entry.size
+        return entry.event
