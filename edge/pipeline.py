@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 
 #: A ticket not answered within this many seconds is skipped.
 TICKET_TIMEOUT = 5.0
-#: A worker that raises is started again; this often within a minute, the process gives up.
-RESTARTS_PER_MINUTE = 5
+#: What raises costs a frame; this often within a minute, the process gives up.
+FAILURES_PER_MINUTE = 5
 IDLE = 0.2
 #: A worker inside one analysis for longer than this makes no progress.
 STUCK = 10.0
@@ -55,6 +55,9 @@ class Lane:
         metrics: of the node.
         series: of this camera.
         listener: told of each analysed frame, in order, under the lane's lock.
+
+    Attributes:
+        failed: called when tracker or listener raised; set by the pipeline that the lane is added to.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Lane:
         self._track_seconds = metrics.stages["track"]
         self.series = series
         self.last_served = 0.0
+        self.failed: Callable[[], None] = lambda: None
         self._tracker = tracker
         self._listener = listener
         self._lock = threading.Condition()
@@ -121,22 +125,32 @@ class Lane:
             self.series.faces_in_view.set(0)
 
     def _follow(self) -> None:
-        """Give the tracker, in order, every answer up to the first ticket still out."""
+        """Take in, in order, every answer up to the first ticket still out.
+
+        A supervision point, whichever thread it runs in: what the tracker or the listener raises costs a frame only.
+        """
         self._lock.notify_all()
         while self._next in self._answers:
             answer = self._answers.pop(self._next)
             self._next += 1
             if answer is None:
                 continue
-            frame, observations = answer
-            height, width = frame.image.shape[:2]
-            self._tracker.aspect = width / height
-            started = time.perf_counter()
-            transitions = self._tracker.update(frame.time, observations)
-            self._track_seconds.observe(time.perf_counter() - started)
-            self._listener(frame, transitions, self._tracker.in_view())
-            self.series.frames_analysed.inc()
-            self.series.frame_age.observe(time.monotonic() - frame.captured)
+            try:
+                self._take_in(*answer)
+            except Exception:
+                log.exception("what a frame showed cannot be followed; the frame is lost")
+                self.series.frames_dropped["failed"].inc()
+                self.failed()
+
+    def _take_in(self, frame: Frame, observations: Sequence[Observation]) -> None:
+        height, width = frame.image.shape[:2]
+        self._tracker.aspect = width / height
+        started = time.perf_counter()
+        transitions = self._tracker.update(frame.time, observations)
+        self._track_seconds.observe(time.perf_counter() - started)
+        self._listener(frame, transitions, self._tracker.in_view())
+        self.series.frames_analysed.inc()
+        self.series.frame_age.observe(time.monotonic() - frame.captured)
 
 
 class Analyser:
@@ -182,12 +196,14 @@ class Pipeline:
         self._wake = threading.Condition()
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._restarts: deque[float] = deque()
+        self._failures: deque[float] = deque()
+        self._failures_lock = threading.Lock()
         self._busy_since: dict[str, float] = {}
         self.failed = threading.Event()
 
     def add(self, lane: Lane) -> None:
         """Add a camera, before `start`."""
+        lane.failed = self._count_failure
         self._lanes.append(lane)
 
     def start(self) -> None:
@@ -219,7 +235,7 @@ class Pipeline:
         return any(now - since > STUCK for since in list(self._busy_since.values()))
 
     def _work(self) -> None:
-        """Analyse until stopped. A supervision point: what an analysis or a listener raises costs a frame only."""
+        """Analyse until stopped. A supervision point: what an analysis raises costs its frame only."""
         analyse: Callable[[Image], list[Observation]] | None = None
         name = threading.current_thread().name
         while not self._stopped.is_set():
@@ -232,9 +248,10 @@ class Pipeline:
                     analyse = self._make_analyser()
                 lane.answer(ticket, analyse(ticket.frame.image))
             except Exception:
+                log.exception("analysis failed; the worker starts again")
                 analyse = None
                 lane.answer(ticket, None)
-                self._count_restart()
+                self._count_failure()
             finally:
                 del self._busy_since[name]
 
@@ -248,12 +265,13 @@ class Pipeline:
             lane = min(ready, key=lambda lane: lane.last_served)
             return lane, lane.issue(time.monotonic())
 
-    def _count_restart(self) -> None:
+    def _count_failure(self) -> None:
         now = time.monotonic()
-        self._restarts.append(now)
-        while self._restarts and now - self._restarts[0] > 60:
-            self._restarts.popleft()
-        log.exception("analysis failed; the worker starts again")
-        if len(self._restarts) >= RESTARTS_PER_MINUTE:
-            log.error("analysis failed %d times within a minute: giving up", len(self._restarts))
+        with self._failures_lock:
+            self._failures.append(now)
+            while now - self._failures[0] > 60:
+                self._failures.popleft()
+            count = len(self._failures)
+        if count >= FAILURES_PER_MINUTE:
+            log.error("analysis failed %d times within a minute: giving up", count)
             self.failed.set()

@@ -142,6 +142,37 @@ def test_raising_listener_does_not_end_its_worker(pipeline, metrics):
     camera.feed(range(8))
     eventually(lambda: len(heard) == 8, 10, "further results")
     assert heard == sorted(heard)
+    eventually(lambda: camera.analysed() == 7, 10, "frames that count as analysed")
+    assert camera.dropped("failed") == 1
+
+
+def test_listener_that_raises_all_the_time_counts_as_failing(pipeline, metrics, caplog):
+    works = pipeline(lambda _image: [], 1)
+    camera = Camera(works, metrics, listener=lambda *_: {}["listener"])
+    works.start()
+    camera.feed(range(5))
+    assert works.failed.wait(10)
+    assert "KeyError: 'listener'" in caplog.text
+    assert (camera.dropped("failed"), camera.analysed()) == (5, 0)
+
+
+def test_listener_that_raises_where_late_tickets_are_skipped_costs_its_frame_only(pipeline, metrics, monkeypatch):
+    """Skipping the first ticket hands the second one's answer to the listener, in the thread that supervises."""
+    gate = threading.Event()
+
+    def analyse(image):
+        return gate.wait(20) and [] if image[0, 0, 0] == 0 else []
+
+    works = pipeline(analyse, 2)
+    camera = Camera(works, metrics, listener=lambda *_: {}["listener"])
+    works.start()
+    camera.feed([0, 1]).join(10)
+    eventually(lambda: camera.lane.in_flight() == 1 and not camera.slot.full(), 10, "only the hanging ticket left")
+    monkeypatch.setattr(edge.pipeline, "TICKET_TIMEOUT", 0.0)
+    assert works.check(time.monotonic() + 0.01) == 1
+    gate.set()
+    assert (camera.dropped("timeout"), camera.dropped("failed")) == (1, 1)
+    assert not works.failed.is_set()
 
 
 def test_failing_worker_gets_a_new_analyser(metrics):
@@ -203,11 +234,11 @@ def test_failures_longer_ago_than_a_minute_do_not_count(pipeline, monkeypatch):
     works = pipeline(lambda _image: [], 1)
     for _ in range(20):
         clock[0] += 16
-        works._count_restart()
+        works._count_failure()
     assert not works.failed.is_set()
     for _ in range(4):
         clock[0] += 1
-        works._count_restart()
+        works._count_failure()
     assert works.failed.is_set()
 
 
