@@ -56,7 +56,7 @@ class CameraSettings(_Login):
 
     Attributes:
         source: an `rtsp://` or `http://` address, the index or device of a webcam, or the path of a video file.
-        username: for an address; encoded where needed, so write it as it is.
+        username: for an address only; encoded where needed, so write it as it is.
         password: likewise.
         pace: of a file: as it was recorded, or as fast as it can be analysed.
         loop: start a file again when it ends.
@@ -85,6 +85,12 @@ class CameraSettings(_Login):
             raise ValueError(f"no webcam has an index above {LARGEST_INDEX}")
         return value
 
+    @model_validator(mode="after")
+    def _login_has_a_use(self) -> Self:
+        if self.username is not None and self.kind != "network":
+            raise ValueError("username and password are for a network address; remove them, or mend the source")
+        return self
+
     @property
     def kind(self) -> Literal["network", "webcam", "file"]:
         """Tell what `source` is."""
@@ -94,7 +100,7 @@ class CameraSettings(_Login):
 
     def address(self) -> str:
         """Return `source` with the login in it. A secret: only for opening the stream."""
-        if self.username is None or self.kind != "network":
+        if self.username is None:
             return self.source
         parts = urlsplit(self.source)
         password = self.password.get_secret_value() if self.password else ""

@@ -88,6 +88,8 @@ def test_smallest_file_has_defaults_for_the_rest(load):
         ("cameras:\n  door:\n    source: rtsp://[host/x\n", 3, "cameras.door.source", "not a valid address"),
         ("cameras:\n  door:\n    source: rtsp://me@host/x\n", 3, "cameras.door.source", "keys username and password"),
         ("cameras:\n  door:\n    source: rtsp://h/x\n    password: a\n", 2, "cameras.door", "without a username"),
+        ("cameras:\n  desk:\n    source: 0\n    username: a\n", 2, "cameras.desk", "are for a network address"),
+        ("cameras:\n  file:\n    source: a.mp4\n    username: a\n    password: b\n", 2, "cameras.file", "remove them"),
         ("cameras:\n  door:\n    source: a.mp4\n    pace: slow\n", 4, "cameras.door.pace", "'realtime' or 'fast'"),
         (SMALL + "cameras:\n  back:\n    source: 1\n", 4, "cameras", "stands here twice"),
         (SMALL + "  door:\n    source: 1\n", 4, "door", "stands here twice"),
@@ -213,7 +215,7 @@ def test_address_brings_back_any_login(username, password):
 
 def test_address_without_login_is_the_source():
     assert CameraSettings(source="rtsp://h/x").address() == "rtsp://h/x"
-    assert CameraSettings(source="clip.mp4", username="u", password="p").address() == "clip.mp4"
+    assert CameraSettings(source="clip.mp4").address() == "clip.mp4"
 
 
 def test_relative_paths_count_from_the_files_folder(load, tmp_path):
