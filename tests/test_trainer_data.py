@@ -211,6 +211,8 @@ def test_wrong_ck48_folder_is_refused(tmp_path):
         ("name: tiny\nepochs: 3\n", "epochs: Extra inputs"),
         ("name: tiny\ncrop: {sise: 32}\n", "crop.sise: Extra inputs"),
         ("name: tiny\ntraining: {epochs: 0}\n", "training.epochs: Input should be greater"),
+        ("name: tiny\narchitecture: {stages: []}\n", "architecture.stages: Tuple should have at least 1 item"),
+        ("name: tiny\narchitecture: {stages: [32, 0]}\n", "architecture.stages.1: Input should be greater"),
         ("name: Tiny Model\n", "name: String should match"),
         ("name: tiny\nvariant: rotated\n", "variant: Input should be 'raw' or 'aligned'"),
         ("name: [\n", "no YAML"),

@@ -210,11 +210,24 @@ def test_recorded_configuration_may_lack_keys_added_since(finished, tmp_path):
 def test_checkpoint_of_another_configuration_is_refused(finished, tmp_path):
     run = shutil.copytree(finished.run, tmp_path / "run")
     other = write_config(tmp_path / "other.yaml", architecture={"stem": 12})
+    (run / "dropped.json").write_text("of the run that lies here")
     before = (run / "tiny.tflite").read_bytes()
     line = one_line(invoke("train", "--config", other, "--data", finished.data, "--run", run))
     assert str(run) in line
     assert "another configuration" in line
     assert (run / "tiny.tflite").read_bytes() == before
+    assert (run / "dropped.json").read_text() == "of the run that lies here"
+
+
+def test_limit_is_the_number_of_faces_trained_on(tmp_path):
+    data = draw_ferplus(tmp_path / "data", each=(5, 2, 1))
+    table = data / "ferplus" / "FER2013Train" / "label.csv"
+    rows = [line.rsplit(",", 10) for line in table.read_text().splitlines()]
+    nobody = [[row[0], *["0"] * 9, "10"] for row in rows[:6]]  # no face at all, says everybody
+    table.write_text("".join(",".join(row) + "\n" for row in [*nobody, *rows[6:]]))
+    config = write_config(tmp_path / "tiny.yaml", limit=16, training={"epochs": 1})
+    result = invoke("train", "--config", config, "--data", data, "--run", tmp_path / "run")
+    assert "16 faces to train on, 16 to choose on" in result.stdout, result.output
 
 
 @pytest.mark.parametrize("name", ["checkpoint.keras", "best.weights.h5", "log.jsonl", "config.json"])

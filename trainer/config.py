@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -36,7 +36,7 @@ class Architecture(_Section):
     """Width and depth of the compact residual network."""
 
     stem: int = Field(default=16, ge=4)
-    stages: tuple[int, ...] = (32, 64, 96)
+    stages: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(32, 64, 96), min_length=1)
     blocks: int = Field(default=2, ge=1, description="residual blocks a stage")
     dropout: float = Field(default=0.3, ge=0, lt=1)
 

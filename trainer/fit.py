@@ -171,7 +171,7 @@ def fit(train: Samples, validation: Samples, config: Config, run: Path) -> keras
     Raises:
         CheckpointError: what lies in `run` is of another configuration or unreadable.
     """
-    _record(run, config)
+    record(run, config)
     if len(read_log(run)) < config.training.epochs or not (run / BEST).is_file():
         _train(train, validation, config, run)
     # Rebuilt in float32, whatever the precision of the training: this is what gets evaluated and quantised.
@@ -182,6 +182,26 @@ def fit(train: Samples, validation: Samples, config: Config, run: Path) -> keras
     except (ValueError, OSError, KeyError) as error:
         raise _unreadable(run / BEST, error) from None
     return final
+
+
+def record(run: Path, config: Config) -> None:
+    """Record the configuration in `run`, or check that it is the one recorded there.
+
+    Keys that a recorded configuration lacks count as their defaults; what is used only after the training may differ.
+
+    Raises:
+        CheckpointError: it is another one, or unreadable.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    record = run / RECORD
+    if record.is_file():
+        try:
+            recorded = Config.model_validate_json(record.read_text())
+        except ValidationError as error:
+            raise _unreadable(record, error) from None
+        if recorded.model_dump(exclude=AFTER_TRAINING) != config.model_dump(exclude=AFTER_TRAINING):
+            raise CheckpointError(f"{run}: was trained with another configuration; choose another --run or remove it")
+    record.write_text(config.model_dump_json(indent=2) + "\n")
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
@@ -240,23 +260,6 @@ def _resumed(run: Path, config: Config) -> keras.Model:
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return CheckpointError(f"{path}: unreadable ({reason}); remove {path.parent} to start again")
-
-
-def _record(run: Path, config: Config) -> None:
-    """Record the configuration in `run`, or check that it is the one recorded there.
-
-    Keys that a recorded configuration lacks count as their defaults; what is used only after the training may differ.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    record = run / RECORD
-    if record.is_file():
-        try:
-            recorded = Config.model_validate_json(record.read_text())
-        except ValidationError as error:
-            raise _unreadable(record, error) from None
-        if recorded.model_dump(exclude=AFTER_TRAINING) != config.model_dump(exclude=AFTER_TRAINING):
-            raise CheckpointError(f"{run}: was trained with another configuration; choose another --run or remove it")
-    record.write_text(config.model_dump_json(indent=2) + "\n")
 
 
 def _replace(path: Path, save: Any) -> None:

@@ -17,7 +17,7 @@ from trainer.config import Config
 from trainer.datasets import CleanSplits, Faces, read_ferplus, trainable, without_leaks
 from trainer.evaluate import FERPLUS, Questions, ask_all, float_network, int8_network
 from trainer.export import draft, write
-from trainer.fit import Samples, fit
+from trainer.fit import Samples, fit, record
 from trainer.metrics import best_temperature
 from trainer.protocols import ferplus_protocols
 from trainer.quantise import Comparison, quantise
@@ -56,6 +56,7 @@ def train(config: Config, data: Path, outputs: Outputs, cache: Path) -> Bundle:
     """
     official = read_ferplus(data)
     splits = without_leaks(official)
+    record(outputs.run, config)
     _list_dropped(splits, outputs.run)
     landmarks = {
         "train": landmarks_of(splits.train.images, cache, "FER+ train"),
@@ -102,14 +103,11 @@ def calibration_crops(samples: Samples, config: Config) -> npt.NDArray[np.uint8]
 
 
 def _samples(faces: Faces, landmarks: npt.NDArray[np.float32], limit: int | None) -> Samples:
-    rows = np.flatnonzero(trainable(faces.votes))
-    if limit is not None:
-        rows = rows[rows < limit]
+    rows = np.flatnonzero(trainable(faces.votes))[:limit]
     return Samples(faces.subset(rows), landmarks[rows])
 
 
 def _list_dropped(splits: CleanSplits, run: Path) -> None:
     dropped = {"train": splits.dropped_train, "validation": splits.dropped_validation}
     print(", ".join(f"{len(names)} {split}" for split, names in dropped.items()), "faces dropped as copies")
-    run.mkdir(parents=True, exist_ok=True)
     (run / DROPPED).write_text(json.dumps(dropped, indent=1) + "\n")
