@@ -82,7 +82,7 @@ def check(config: Path) -> None:
 @click.option("--annotate", "output", type=click.Path(path_type=Path), help="Draw the faces into a copy (one picture).")
 @click.option("--model", type=click.Path(path_type=Path), default=DEFAULT_MODEL, help="Model file.")
 @click.option(
-    "--threshold", type=click.FloatRange(0.05, 0.99), default=0.5, show_default=True, help="Least confidence."
+    "--threshold", type=click.FloatRange(0.05, 0.99), default=0.45, show_default=True, help="Least confidence."
 )
 def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model: Path, threshold: float) -> None:
     """Print the faces of pictures, with boxes and probabilities."""

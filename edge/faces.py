@@ -68,7 +68,7 @@ class Detector:
         overlap: detections whose intersection over union is above this are one face.
     """
 
-    def __init__(self, threshold: float = 0.5, overlap: float = 0.3) -> None:
+    def __init__(self, threshold: float = 0.45, overlap: float = 0.3) -> None:
         content = resources.files("edge").joinpath("models/blazeface_back.tflite").read_bytes()
         self._network = Network(content)
         self._anchors = _anchors()

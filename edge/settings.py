@@ -111,7 +111,7 @@ class CameraSettings(_Login):
 class DetectorSettings(_Section):
     """Finding faces: `threshold` is the least confidence of a new face, `keep` that of one already followed."""
 
-    threshold: float = Field(0.5, gt=0, lt=1)
+    threshold: float = Field(0.45, gt=0, lt=1)
     keep: float = Field(0.3, gt=0, lt=1)
 
     @field_validator("keep")

@@ -55,7 +55,7 @@ class Rules:
         dwell: … for this many seconds.
     """
 
-    begin: float = 0.5
+    begin: float = 0.45
     appear: float = 0.5
     lost: float = 2.0
     smoothing: float = 0.6
