@@ -1,9 +1,11 @@
-"""One camera, from frames to events, with a worker played by the test."""
+"""One camera, from frames to events, with the workers played by the test."""
 
+import itertools
 import json
-import time
+import threading
 
 import numpy as np
+import pytest
 
 from edge.camera import Camera
 from edge.events import Box
@@ -19,38 +21,173 @@ from tests.parts.samples import LABELS
 FACE = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))
 
 
-def frame(seconds):
-    return Frame(np.zeros((48, 64, 3), np.uint8), seconds, 1_700_000_000 + seconds, time.monotonic())
+STOPPED = threading.Event()
+
+
+def frame(seconds, clock=1_700_000_000.0):
+    """A frame of `seconds` after the first, by a wall clock that was at `clock` then."""
+    return Frame(np.zeros((48, 64, 3), np.uint8), seconds, clock + seconds, seconds)
+
+
+def face(emotion="neutral", probability=0.9, box=FACE.box):
+    rest = (1 - probability) / 7
+    return Observation(box, 0.9, np.array([probability if e == emotion else rest for e in LABELS], np.float32))
+
+
+class Told:
+    """A camera, and what it says."""
+
+    def __init__(self, pipeline):
+        self.states, self.outbox = [], Outbox()
+        self.camera = Camera(
+            "door",
+            CameraSettings(source="rtsp://door/stream"),
+            rules=Rules(),
+            node="node",
+            labels=LABELS,
+            model="model 1",
+            pipeline=pipeline,
+            outbox=self.outbox,
+            set_state=lambda topic, payload: self.states.append((topic, json.loads(payload))),
+            metrics=Metrics("node", "0"),
+        )
+
+    def see(self, seconds, *faces, clock=1_700_000_000.0):
+        """Let a frame be analysed, at once and with these faces."""
+        self.camera._slot.put(frame(seconds, clock), STOPPED)
+        self.camera._lane.answer(self.camera._lane.issue(seconds), faces)
+
+    def events(self):
+        found = []
+        while (event := self.outbox.offer(0)) is not None:
+            found.append(event)
+        return found
+
+    def views(self):
+        return [state for topic, state in self.states if topic == "door/emotion"]
+
+
+@pytest.fixture
+def told():
+    return Told(Pipeline(lambda: lambda _image: [], 1))
+
+
+def test_events_are_numbered_and_named_over_the_life_of_a_face(told):
+    for tick in range(10):
+        told.see(tick / 10, face("neutral"))
+    for tick in range(10, 40):
+        told.see(tick / 10, face("happiness"))
+    told.see(4.0), told.see(6.1)
+    start, change, end = told.events()
+    assert [event.type for event in (start, change, end)] == ["start", "change", "end"]
+    assert [event.seq for event in (start, change, end)] == [1, 2, 3]
+    assert len({event.id for event in (start, change, end)}) == 3
+    assert {event.face.id for event in (start, change, end)} == {f"node-door-{told.outbox.epoch}-1"}
+    assert (change.previous, change.emotion, end.emotion) == ("neutral", "happiness", "happiness")
+    assert (start.reason, change.reason, end.reason) == (None, None, "left")
+    assert (start.duration, end.duration) == (None, 3.9)
+    assert end.time == pytest.approx(1_700_000_003.9, abs=1e-3), "the last frame with the face"
+    assert sum(start.probabilities.values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_step_of_the_wall_clock_does_not_change_when_a_face_was_first_seen(told):
+    for tick in range(10):
+        told.see(tick / 10, face("neutral"))
+    for tick in range(10, 40):
+        told.see(tick / 10, face("happiness"), clock=1_700_003_600.0)
+    told.camera.stop()
+    start, change, end = told.events()
+    assert change.time - start.time > 3600
+    assert {event.first_seen for event in (start, change, end)} == {1_700_000_000.0}
+    assert end.duration == 3.9, "the clock that does not step"
+
+
+def test_boxes_are_clipped_to_the_picture(told):
+    for tick in range(8):
+        told.see(tick / 10, face(box=Box(-0.1, 0.8, 0.4, 0.4)))
+    (start,) = told.events()
+    assert start.face.box == Box(0.0, 0.8, 0.3, 0.2)
+
+
+def test_view_is_told_when_it_changes_and_at_most_once_a_second(told):
+    """Two faces, one of which comes and goes every 4 s."""
+    sent = []
+    for tick in range(200):
+        left = [face(box=Box(0.1, 0.4, 0.2, 0.2))]
+        told.see(tick / 10, *left, *([face("anger")] if tick % 40 < 12 else []))
+        sent += [(tick / 10, view) for view in told.views()[len(sent) :]]
+    assert len(sent) > 4
+    assert all(after[0] - before[0] >= 1.0 for before, after in itertools.pairwise(sent))
+    for (_, before), (_, after) in itertools.pairwise(sent):
+        assert (before["faces"], before["emotion"]) != (after["faces"], after["emotion"])
+    assert {view["faces"] for _, view in sent} == {0, 1, 2}
+    assert set(sent[-1][1]["scores"]) == set(LABELS)
+
+
+def test_a_second_change_of_the_view_within_a_second_waits(told):
+    told.see(0.0)
+    for tick in range(1, 9):
+        told.see(tick / 10, face())
+    assert [view["faces"] for view in told.views()] == [0], "the start at 0.6 s is too soon after the first view"
+    told.see(0.99, face())
+    assert len(told.views()) == 1
+    told.see(1.01, face())
+    assert [view["faces"] for view in told.views()] == [0, 1]
+
+
+def test_stop_ends_the_faces_once_and_says_so(told):
+    for tick in range(8):
+        told.see(tick / 10, face())
+    told.events()
+    told.camera.stop()
+    told.camera.stop()
+    (end,) = told.events()
+    assert (end.type, end.reason, end.seq) == ("end", "stopped", 2)
+    assert ("door/status", {"state": "offline", "reason": "stopped"}) in told.states
+
+
+def test_lost_camera_says_why_ends_its_faces_and_empties_its_view(told):
+    told.camera.online()
+    for tick in range(20):
+        told.see(tick / 10, face())
+    told.camera.offline("timeout", "no frame for 3 s")
+    assert told.states[-2:] == [
+        ("door/status", {"state": "offline", "reason": "timeout"}),
+        ("door/emotion", {"faces": 0, "emotion": "none", "scores": dict.fromkeys(LABELS, 0.0)}),
+    ]
+    assert [(event.type, event.reason) for event in told.events()] == [("start", None), ("end", "camera_offline")]
+
+
+def test_time_in_view_counts_by_emotion_and_a_gap_between_frames_for_a_second_at_most(told):
+    for tick in range(11):
+        told.see(tick / 10, face())
+    seconds = told.camera._series.face_seconds
+    assert seconds["neutral"]._value.get() == pytest.approx(0.6), "from the start at 0.5 s on, that frame included"
+    told.see(1.1)
+    assert seconds["neutral"]._value.get() == pytest.approx(0.6), "not in view"
+    told.see(2.9, face())
+    assert seconds["neutral"]._value.get() == pytest.approx(1.6)
+    assert sum(counter._value.get() for counter in seconds.values()) == pytest.approx(1.6)
 
 
 def test_frames_under_way_when_a_camera_is_lost_count_before_its_end():
     """Every worker still has a frame; what they find belongs before the end of the faces, not after it."""
-    states, outbox, hold = {}, Outbox(), []
+    hold = threading.Event()
 
     def analyse(_image):
-        eventually(lambda: hold, 10, "loss of the camera")
+        hold.wait(10)
         return [FACE]
 
     pipeline = Pipeline(lambda: analyse, 4)
-    camera = Camera(
-        "door",
-        CameraSettings(source="rtsp://door/stream"),
-        rules=Rules(),
-        node="node",
-        labels=LABELS,
-        model="model 1",
-        pipeline=pipeline,
-        outbox=outbox,
-        set_state=lambda topic, payload: (states.update({topic: json.loads(payload)}), hold.append(topic)),
-        metrics=Metrics("node", "0"),
-    )
+    told = Told(pipeline)
+    camera = told.camera
+    camera._set_state = lambda topic, payload: (told.states.append((topic, json.loads(payload))), hold.set())
     pipeline.start()
     for number in range(4):
-        camera._slot.put(frame(0.4 * number), camera.capture._stopped)
+        camera._slot.put(frame(0.4 * number), STOPPED)
         eventually(lambda number=number: camera._lane.in_flight() == number + 1, 10, "ticket")
     camera.offline("ended", "the stream ended")
     camera._lane.drain(10)
     pipeline.stop(5)
-    events = [outbox.offer(0) for _ in range(len(outbox))]
-    assert [(event.type, event.reason) for event in events] == [("start", None), ("end", "camera_offline")]
-    assert states["door/emotion"]["faces"] == 0
+    assert [(event.type, event.reason) for event in told.events()] == [("start", None), ("end", "camera_offline")]
+    assert told.views()[-1]["faces"] == 0
