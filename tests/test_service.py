@@ -1,0 +1,126 @@
+"""The whole daemon in this process: how it ends, and what it says on the way."""
+
+import logging
+import os
+import signal
+import threading
+
+import pytest
+
+from edge.bundle import BundleError
+from edge.demo import CLIP
+from edge.http import HttpError
+from edge.service import Service
+from edge.settings import Settings
+from tests.parts import HOST, eventually
+from tests.parts.broker import Mosquitto
+from tests.parts.settings import settings_for
+from tests.parts.subscriber import Subscriber
+from tests.scenes import clear_portraits, compose
+
+NOWHERE = {"source": "rtsp://127.0.0.1:1/none"}
+
+
+@pytest.fixture(autouse=True)
+def _own_signals(caplog):
+    """`Service.run` takes the signals; they are given back after the test."""
+    caplog.set_level(logging.INFO)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def service(broker: Mosquitto | None, published=lambda _: None, **cameras) -> Service:
+    return Service(Settings.model_validate(settings_for(broker, **cameras)), published)
+
+
+def when(condition, number: signal.Signals) -> threading.Thread:
+    """Send this process a signal once the condition holds."""
+
+    def wait():
+        eventually(condition, 30, "condition")
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_ends_with_its_files_and_every_event_of_theirs_is_delivered(tmp_path, broker):
+    visits = compose(clear_portraits(4, 3), tmp_path / "faces.mp4", size=(640, 480), side=200)
+    published = []
+    with Subscriber(broker.port) as subscriber:
+        cam = {"source": str(tmp_path / "faces.mp4"), "pace": "fast"}
+        assert service(broker, published.append, cam=cam).run() == 0
+        subscriber.wait_for_farewell()
+        received = [message.payload for message in subscriber.on("emotion/test/cam/event")]
+    assert [event["id"] for event in received] == [event.id for event in published]
+    kinds = [event["type"] for event in received]
+    assert (kinds.count("start"), kinds.count("end")) == (len(visits), len(visits))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_with_success(broker, caplog, number):
+    daemon = service(broker, cam=NOWHERE)
+    thread = when(daemon._publisher.connected.is_set, number)
+    with Subscriber(broker.port) as subscriber:
+        assert daemon.run() == 0
+        subscriber.wait_for_farewell()
+        online = next(m.payload for m in subscriber.on("emotion/test/status") if m.payload["state"] == "online")
+    thread.join()
+    assert (online["paused"], online["problems"]) == (False, [])
+    assert set(online) == {"state", "version", "model", "paused", "problems"}
+    assert f"stopping on {number.name}" in caplog.text
+
+
+def test_a_file_that_is_no_video_ends_it_with_a_failure(tmp_path, caplog):
+    (tmp_path / "clip.mp4").write_text("no video")
+    assert service(None, cam={"source": str(tmp_path / "clip.mp4")}).run() == 1
+    assert "clip.mp4" in caplog.text
+
+
+def test_analysis_that_always_fails_ends_it_with_a_failure(monkeypatch, caplog):
+    def broken(_analyser, _image):
+        raise RuntimeError("broken interpreter")
+
+    monkeypatch.setattr("edge.pipeline.Analyser.__call__", broken)
+    assert service(None, cam={"source": str(CLIP), "loop": True, "pace": "fast"}).run() == 1
+    assert "giving up" in caplog.text
+
+
+def test_ready_only_with_a_broker_and_until_the_stop(broker):
+    daemon = service(broker, cam=NOWHERE)
+    assert not daemon._ready()
+    seen = []
+    thread = when(lambda: seen.append(daemon._ready()) or seen[-1], signal.SIGTERM)
+    daemon.run()
+    thread.join()
+    assert seen[-1]
+    assert not daemon._ready()
+    assert daemon.progress(), "a stop is no lack of progress"
+
+
+def test_what_makes_no_progress_is_counted(monkeypatch):
+    daemon = service(None, cam=NOWHERE)
+    monkeypatch.setattr(daemon._pipeline, "check", lambda _now: 3)
+    monkeypatch.setattr(daemon._cameras[0].capture, "check", lambda _now: True)
+    stalls = {name: daemon._metrics.stalls[name]._value for name in ("analysis", "capture")}
+    thread = when(lambda: stalls["capture"].get() >= 1, signal.SIGTERM)
+    daemon.run()
+    thread.join()
+    assert stalls["analysis"].get() == 3 * stalls["capture"].get()
+
+
+def test_taken_metrics_port_is_one_line(broker):
+    config = {**settings_for(broker, cam=NOWHERE), "metrics": {"host": HOST, "port": broker.port}}
+    with pytest.raises(HttpError, match=f"{HOST}:{broker.port}: .*choose another metrics.port"):
+        Service(Settings.model_validate(config)).run()
+
+
+def test_model_is_read_before_anything_starts(tmp_path):
+    config = {**settings_for(None, cam=NOWHERE), "model": str(tmp_path / "none.tflite")}
+    before = threading.active_count()
+    with pytest.raises(BundleError, match=r"none\.tflite"):
+        Service(Settings.model_validate(config))
+    assert threading.active_count() == before
