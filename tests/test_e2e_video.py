@@ -30,6 +30,7 @@ PEOPLE = {
 COUNTED = ("classroom", "face-demographics-walking")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_recorded_people_keep_their_ids(
     tmp_path: Path,
@@ -45,6 +46,7 @@ def test_recorded_people_keep_their_ids(
         cameras[name] = {"source": str(tmp_path / f"{name}.mp4"), "pace": "fast"}
     daemon = start_daemon(settings_for(broker, **cameras))
     assert daemon.wait(400) == 0, "the daemon ends when every file has been played"
+    subscriber.wait_for_farewell()
 
     ids: dict[str, dict[str, list[Event]]] = defaultdict(lambda: defaultdict(list))
     for message in subscriber.on("emotion/test/+/event"):

@@ -75,7 +75,7 @@ class Subscriber:
 
     def start(self) -> Subscriber:
         """Connect and wait until the broker has confirmed the subscription."""
-        session = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        session = Properties(PacketTypes.CONNECT)
         session.SessionExpiryInterval = 3600
         self._client.connect(HOST, self.port, clean_start=False, properties=session)
         self._client.loop_start()
@@ -139,6 +139,11 @@ class Subscriber:
                     last = "\n".join(f"  {message.topic} {message.payload}" for message in self._messages[-10:])
                     raise AssertionError(f"no {what} within {timeout:g} s; the last messages were:\n{last or '  none'}")
                 self._changed.wait(left)
+
+    def wait_for_farewell(self, node: str = "test", timeout: float = 10) -> None:
+        """Wait for what a daemon says last when it stops: whatever it sent before is there by then."""
+        farewell = {"state": "offline", "reason": "stopped"}
+        self.wait_for(lambda m: m.topic.endswith(f"/{node}/status") and m.payload == farewell, timeout, "farewell")
 
     def _on_connect(self, client: mqtt.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         self._refusal = str(reason) if reason.is_failure else ""
