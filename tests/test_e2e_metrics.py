@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+
+import pytest
 
 from edge.events import decode_event
 from tests.parts import HOST, eventually
@@ -13,7 +16,7 @@ from tests.parts.prometheus import Prometheus, promtool_check
 from tests.parts.rtsp import RtspServer
 from tests.parts.settings import settings_for
 from tests.parts.subscriber import Subscriber
-from tests.scenes import clear_portraits, compose
+from tests.scenes import clear_portraits, compose, read_clip
 
 #: Every series of the design that a daemon with a network camera has after a while; histograms by their count.
 SERIES = [
@@ -69,7 +72,7 @@ def test_prometheus_sees_what_was_sent(
         return [sample.value for sample in prometheus.query(f"emotion_edge_{series}")]
 
     for series in SERIES:
-        eventually(lambda series=series: ask(series), 15, f"samples of {series}")
+        eventually(partial(ask, series), 15, f"samples of {series}")
     assert ask('events_total{camera="cam",type="start"}')[0] >= starts
     assert ask('faces_total{camera="cam"}') == ask('events_total{camera="cam",type="start"}')
     assert ask("mqtt_connected") == [1]
@@ -85,3 +88,60 @@ def test_prometheus_sees_what_was_sent(
     assert status == 200
     assert promtool_check(text) == ""
     assert "_created" not in text
+
+
+def test_values_are_those_of_what_was_sent(
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    clips: Path,
+    start_daemon: Callable[..., Daemon],
+    start_prometheus: Callable[..., Prometheus],
+) -> None:
+    """A file of which frames, faces and their time in view are known, analysed without a loss."""
+    appear, in_view = 0.5, 2.0
+    clip = clips / "faces.mp4"
+    visits = len(compose(clear_portraits(8, 3), clip, size=(640, 480), side=200, seconds=in_view))
+    frames = len(read_clip(clip))
+    config = settings_for(
+        broker,
+        cam={"source": str(clip), "pace": "fast"},
+        none={"source": "rtsp://127.0.0.1:1/none"},  # keeps the daemon alive after the file's end
+    )
+    daemon = start_daemon({**config, "tracking": {"appear": appear}})
+    prometheus = start_prometheus([f"{HOST}:{daemon.config['metrics']['port']}"])
+    subscriber.wait_for(
+        lambda m: m.topic == "emotion/test/cam/status" and m.payload == {"state": "offline", "reason": "ended"}, 120
+    )
+    made = daemon.value("emotion_edge_events_total")
+    eventually(lambda: len(subscriber.on("emotion/test/cam/event")) >= made, 10, "all events")
+    received = [decode_event(message.raw) for message in subscriber.on("emotion/test/cam/event")]
+    assert [event.type for event in received].count("start") == visits
+
+    expected = {
+        'frames_captured_total{camera="cam"}': frames,
+        'frames_analysed_total{camera="cam"}': frames,
+        'sum(frames_dropped_total{camera="cam"})': 0,
+        'frame_age_seconds_count{camera="cam"}': frames,
+        'faces_total{camera="cam"}': visits,
+        'events_total{camera="cam",type="start"}': visits,
+        'events_total{camera="cam",type="end"}': visits,
+        'events_total{camera="cam",type="change"}': len(received) - 2 * visits,
+        "publish_ack_seconds_count": len(received),
+        'inferences_total{stage="detect"}': frames,
+        'faces_in_view{camera="cam"}': 0,
+        "outbox_events": 0,
+        "sum(events_dropped_total)": 0,
+        # From its start event on, a face in view counts. One frame in eight may lack it.
+        'sum(face_seconds_total{camera="cam"})': pytest.approx(visits * (in_view - appear), rel=0.12),
+    }
+
+    def scraped() -> dict[str, float]:
+        names = (query.replace("sum(", "sum(emotion_edge_") for query in expected)
+        queries = (query if query.startswith("sum(") else f"emotion_edge_{query}" for query in names)
+        return {
+            key: sample.value
+            for key, query in zip(expected, queries, strict=True)
+            for sample in prometheus.query(query)
+        }
+
+    eventually(lambda: scraped() == expected, 15, f"agreement with {expected}", scraped)
