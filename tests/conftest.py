@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -23,6 +23,7 @@ pytest_plugins = ["pytester"]
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
+T = TypeVar("T", bound=AbstractContextManager[Any])
 CHILDREN = pytest.StashKey[list[Child]]()
 
 
@@ -32,11 +33,12 @@ class Parts:
     def __init__(self, folder: Path, stack: ExitStack, children: list[Child]) -> None:
         self._folder, self._stack, self._children = folder, stack, children
 
-    def start(self, child: Any) -> Any:
+    def start(self, child: T) -> T:
         """Start a part, to be ended with the test; the output of programs shows up in the report of a failure."""
         if isinstance(child, Child):
             self._children.append(child)
-        return self._stack.enter_context(child)
+        self._stack.enter_context(child)
+        return child
 
     def folder(self, name: str) -> Path:
         """Return a new folder for a part."""
@@ -44,6 +46,15 @@ class Parts:
         path = self._folder / (f"{name}-{taken + 1}" if taken else name)
         path.mkdir()
         return path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start what takes minutes first: it decides how long everything takes.
+
+    With `--maxschedchunk=1` the first worker gets the first two tests, one after the other, and the rest go around.
+    Both of the long ones need the processor to themselves, as far as they can have it.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
 @pytest.fixture
@@ -100,7 +111,7 @@ def start_prometheus(parts: Parts) -> Callable[..., Prometheus]:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """Add the last lines of every program that a failed test had started to its report."""
     outcome = yield
     report = outcome.get_result()

@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,7 +223,7 @@ def test_message_of_a_refused_camera_holds_no_login():
 class Script:
     """A source whose reads follow a script: frames, errors, or blocking until released."""
 
-    steps: list
+    steps: list[Any]
     live: bool = True
     opened: int = 0
     closed: int = 0

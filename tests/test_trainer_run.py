@@ -63,7 +63,7 @@ def invoke(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-def epochs(run: Path) -> list[dict]:
+def epochs(run: Path) -> list[dict[str, float]]:
     log = run / "log.jsonl"
     return [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
 

@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ import yaml
 
 from trainer.datasets import FERPLUS_FOLDERS, LABELS
 
-TINY = {
+TINY: dict[str, Any] = {
     "name": "tiny",
     "seed": 5,
     "crop": {"size": 32},
@@ -41,7 +42,7 @@ def draw(label: int, rng: np.random.Generator) -> np.ndarray:
     wave = 50 * np.sign(np.sin(np.arange(48) * np.pi / 3 + 0.1))
     picture = np.full((48, 48), 170.0 if label & 1 else 85.0)
     picture += wave[:, None] * bool(label & 2) + wave[None, :] * bool(label & 4) + rng.normal(0, 8, (48, 48))
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture, 0, 255), np.uint8)
 
 
 def votes_for(label: int) -> list[int]:
