@@ -37,6 +37,8 @@ ACK_TIMEOUT = 30.0
 STUCK = 30.0
 #: What is left for the goodbye when delivering has used up the time to stop.
 LEAST_FAREWELL = 0.3
+#: How long the broker may take to have said everything before the goodbye.
+SILENCE = 0.2
 BACK_OFF = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 JITTER = 0.2
 UNSUPPORTED_VERSION = 0x84
@@ -245,6 +247,7 @@ class _Session:
         self.client = publisher.make_client(protocol)
         self.answered = threading.Event()
         self.lost = threading.Event()
+        self.silent = threading.Event()
         self.accepted = False
         self.refusal: int | None = None
         self.complaint = ""
@@ -258,6 +261,7 @@ class _Session:
         self.client.on_disconnect = self._on_disconnect
         self.client.on_publish = self._on_publish
         self.client.on_message = self._on_message
+        self.client.on_unsubscribe = self._on_unsubscribe
 
     def full(self) -> bool:
         """Tell whether as many events are under way as may be."""
@@ -302,6 +306,11 @@ class _Session:
 
     def close(self) -> None:
         """Say goodbye, so that the last will stays unsaid, and end paho's thread."""
+        # A socket that is closed with something unread resets the connection, and the broker can lose the goodbye to
+        # that. Its answer to this is the last that it sends.
+        if self.accepted and not self.lost.is_set():
+            self.client.unsubscribe(f"{self._publisher.base}/status")
+            self.silent.wait(SILENCE)
         self.client.disconnect()
         self.client.loop_stop()
 
@@ -326,6 +335,10 @@ class _Session:
     def _on_message(self, client: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
         self._publisher.own_status(client, bytes(message.payload))
 
+    def _on_unsubscribe(self, *_: Any) -> None:
+        self.silent.set()
+
     def _end(self) -> None:
         self.lost.set()
+        self.silent.set()
         self.answered.set()

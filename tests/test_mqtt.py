@@ -4,6 +4,7 @@ import json
 import logging
 import socket
 import threading
+import time
 
 import pytest
 from paho.mqtt.packettypes import PacketTypes
@@ -118,6 +119,20 @@ def test_states_are_retained_and_status_says_offline_after_a_stop(broker, node):
     assert one.publisher.stop(5) == 0
     assert retained(broker.port, STATUS) == {"state": "offline", "reason": "stopped"}
     assert one.gauge() == 0
+
+
+def test_a_stop_never_leaves_the_last_will(broker, subscriber, node, monkeypatch):
+    """The goodbye is lost if the socket is closed with the echo of our own status unread."""
+    for _ in range(15):
+        seen = len(subscriber.messages)
+        one = node(broker.port)
+        monkeypatch.setattr(one.outbox, "offer", lambda **_: time.sleep(0.001))  # so that it leaves at once
+        one.start()
+        eventually(one.connected, 10, "connection")
+        subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online", start=seen)
+        one.publisher.stop(5)
+    assert retained(broker.port, STATUS) == {"state": "offline", "reason": "stopped"}
+    assert [m.payload for m in subscriber.on(STATUS) if m.payload.get("reason") == "lost"] == []
 
 
 def test_last_will_speaks_when_the_connection_breaks(broker, subscriber, node):
