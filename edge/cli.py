@@ -69,7 +69,10 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
 def check(config: Path) -> None:
     """Check a settings file and the model it names; says file, line and key of a mistake."""
     settings = load_settings(config)
-    bundle = read_bundle(settings.model)
+    try:
+        bundle = read_bundle(settings.model)
+    except BundleError as error:
+        raise SettingsError(f"{config}: model: {error}") from None
     cameras = ", ".join(settings.cameras)
     click.echo(
         f"{config}: good; node {settings.node}, cameras {cameras}, model {bundle.info.name} {bundle.info.version}"
@@ -85,13 +88,21 @@ def check(config: Path) -> None:
     "--threshold", type=click.FloatRange(0.05, 0.99), default=0.45, show_default=True, help="Least confidence."
 )
 def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model: Path, threshold: float) -> None:
-    """Print the faces of pictures, with boxes and probabilities."""
+    """Print the faces of pictures, with boxes and probabilities; one that cannot be read is named and passed over."""
     if output and len(images) > 1:
         raise click.UsageError("--annotate takes one picture")
+    if output and output.exists() and output.samefile(images[0]):
+        raise click.UsageError("--annotate would overwrite the picture itself; name another file")
     find = PictureClassifier(read_bundle(model), threshold)
     documents = []
+    unreadable = False
     for path in images:
-        image = read_image(path)
+        try:
+            image = read_image(path)
+        except ImageError as error:
+            click.echo(str(error), err=True)
+            unreadable = True
+            continue
         portraits = find(image)
         faces = [portrait.as_dict() for portrait in portraits]
         documents.append({"file": str(path), "faces": faces})
@@ -103,6 +114,8 @@ def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model
                 click.echo(f"  {_portrait_line(portrait.box, portrait.confidence, portrait.probabilities)}")
     if as_json:
         click.echo(json.dumps(documents, indent=2))
+    if unreadable:
+        sys.exit(2)
 
 
 def _portrait_line(box: tuple[float, ...], confidence: float, probabilities: dict[str, float]) -> str:

@@ -127,7 +127,7 @@ def test_broken_model_is_one_line(tmp_path, config, name):
     write(path)
     code, out, err = emotion_edge("check", config(model=str(path)))
     assert (code, out, len(err)) == (2, "", 1)
-    assert err[0].startswith(f"{path}: ")
+    assert f"model: {path}: " in err[0]
     assert says in err[0]
 
 
@@ -222,8 +222,24 @@ def test_image_that_is_no_image_is_one_line(picture, tmp_path, name):
     (tmp_path / "words.png").write_text("just words")
     (tmp_path / "empty.png").touch()
     code, out, err = emotion_edge("classify", "--json", picture, tmp_path / name)
-    assert (code, out, len(err)) == (2, "", 1)
+    assert (code, len(err)) == (2, 1)
     assert err[0].startswith(f"{tmp_path / name}: ")
+    assert [document["file"] for document in json.loads(out)] == [str(picture)], "the others are not lost"
+
+
+def test_annotation_does_not_overwrite_the_picture(picture):
+    before = picture.read_bytes()
+    result = classify(picture, "--annotate", picture)
+    assert result.exit_code == 2
+    assert "overwrite" in result.output
+    assert picture.read_bytes() == before
+
+
+def test_check_names_settings_and_key_of_a_bad_model(tmp_path):
+    (tmp_path / "edge.yaml").write_text("cameras: {a: {source: 0}}\nmodel: none.tflite\n")
+    code, _, err = emotion_edge("check", tmp_path / "edge.yaml")
+    assert (code, len(err)) == (2, 1)
+    assert err[0].startswith(f"{tmp_path / 'edge.yaml'}: model: {tmp_path / 'none.tflite'}: ")
 
 
 def test_classify_with_a_broken_model_is_one_line(picture):

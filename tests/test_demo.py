@@ -19,7 +19,7 @@ def test_demo_plays_the_clip_for_ever_or_the_source_once():
     assert (other.kind, other.loop) == ("webcam", False)
 
 
-@pytest.mark.parametrize("source", ["rtsp://viewer:hunter2@host/x", "rtsp://host:port/x", "rtmp://host/x"])
+@pytest.mark.parametrize("source", ["rtsp://viewer:hunter2@host/x", "rtsp://host:port/x", "rtmp://host/x", "none.mp4"])
 def test_bad_source_is_one_line_without_secrets(source):
     with pytest.raises(DemoError, match="source: ") as caught:
         demo_settings(source)
