@@ -24,6 +24,7 @@ settings.register_profile("tests", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("tests")
 
 T = TypeVar("T", bound=AbstractContextManager[Any])
+FIGURE = "figure"
 CHILDREN = pytest.StashKey[list[Child]]()
 
 
@@ -108,6 +109,22 @@ def start_prometheus(parts: Parts) -> Callable[..., Prometheus]:
         return parts.start(Prometheus(targets, parts.folder("prometheus"), **arguments))
 
     return start
+
+
+@pytest.fixture
+def figure(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Report a measured figure: it stands in the summary at the end, from whichever worker it came."""
+    return lambda line: record_property(FIGURE, line)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the figures that the tests reported."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    lines = [str(value) for report in reports for name, value in report.user_properties if name == FIGURE]
+    if lines:
+        terminalreporter.section("figures")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -47,6 +47,8 @@ SERIES = [
     'watchdog_stalls_total{stage="capture"}',
     'build_info{node="test"}',
     "model_info",
+    "host_temperature_celsius",
+    "host_throttled",
 ]
 
 

@@ -36,7 +36,7 @@ def test_every_known_face_gives_a_start_and_its_end(
     clips: Path,
     rtsp_server: RtspServer,
     start_daemon: Callable[..., Daemon],
-    capsys: pytest.CaptureFixture[str],
+    figure: Callable[[str], None],
 ) -> None:
     visits = compose(clear_portraits(FACES, SEED), clips / "scene.mp4")
     assert len(visits) == FACES
@@ -64,8 +64,7 @@ def test_every_known_face_gives_a_start_and_its_end(
 
     ids, correct = _served(visits, list(starts.values()))
     found = sum(len(numbers) == 1 for numbers in ids.values())
-    with capsys.disabled():
-        print(f"\nscene: {found} of {FACES} faces one to one with an id, {correct} with the right emotion at the start")
+    figure(f"scene: {found} of {FACES} faces one to one with an id, {correct} with the right emotion at the start")
     assert all(len(numbers) <= 1 for numbers in ids.values()), "a face with two ids"
     assert found >= LEAST_FOUND * FACES
     assert correct >= LEAST_CORRECT * FACES

@@ -37,7 +37,7 @@ def test_recorded_people_keep_their_ids(
     broker: Mosquitto,
     subscriber: Subscriber,
     start_daemon: Callable[..., Daemon],
-    capsys: pytest.CaptureFixture[str],
+    figure: Callable[[str], None],
 ) -> None:
     assert VIDEO.is_dir(), f"{VIDEO}: no such folder; name the one with the clips in $EMOTION_VIDEO"
     cameras = {}
@@ -52,14 +52,9 @@ def test_recorded_people_keep_their_ids(
     for message in subscriber.on("emotion/test/+/event"):
         event = decode_event(message.raw)
         ids[event.camera][event.face.id].append(event)
-    with capsys.disabled():
-        print()
-        for name in cameras:
-            print(
-                f"{name}: {len(ids[name])} ids in {SECONDS} s, {len(PEOPLE.get(name, []))} people expected"
-                if name in PEOPLE
-                else f"{name}: {len(ids[name])} ids in {SECONDS} s"
-            )
+    for name in cameras:
+        expected = f", {len(PEOPLE[name])} people expected" if name in PEOPLE else ""
+        figure(f"{name}: {len(ids[name])} ids in {SECONDS} s{expected}")
     for name, people in PEOPLE.items():
         served = [_people(events, people) for events in ids[name].values()]
         assert all(len(persons) == 1 for persons in served), f"{name}: an id that serves two people: {served}"
