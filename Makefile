@@ -6,7 +6,7 @@ STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DAEMON := $(BIN)/emotion-edge run --demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(CONFIG),--config "$(CONFIG)")
 # What the tests run beside the daemon; `prometheus` brings promtool.
-TOOLS := mosquitto mosquitto-clients prometheus ffmpeg
+TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
@@ -44,7 +44,7 @@ $(STAMPS)/demo: $(STAMPS)/venv pyproject.toml
 
 $(STAMPS)/test: $(STAMPS)/venv pyproject.toml
 	@echo 'installing daemon, trainer and test tools into $(VENV), once; TensorFlow makes this some minutes'
-	@$(PIP) install --editable '.[demo,trainer,test]'
+	@$(PIP) install --editable '.[demo,trainer,ray,test]'
 	@touch $(STAMPS)/demo $@
 
 # Debian's python3 comes without ensurepip, which venv needs; a slim image has no python3 at all.

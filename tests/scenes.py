@@ -90,9 +90,9 @@ def clear_portraits(count: int, seed: int) -> list[Portrait]:
         DataError: FER+ is missing.
     """
     faces = _validation_faces()
-    rows = np.flatnonzero(_agreed(faces.votes) & _unique(faces))
+    rows = np.flatnonzero(_agreed(faces.all_votes()) & _unique(faces))
     chosen = np.random.default_rng(seed).permutation(rows)[:count]
-    return [Portrait(faces.names[row], LABELS[faces.votes[row].argmax()], faces.images[row]) for row in chosen]
+    return [Portrait(faces.names[row], LABELS[faces.all_votes()[row].argmax()], faces.images[row]) for row in chosen]
 
 
 def compose(

@@ -62,14 +62,14 @@ def test_folder_and_archive_read_alike(data):
     for split, faces in from_folder.items():
         assert faces.names == from_archive[split].names
         np.testing.assert_array_equal(faces.images, from_archive[split].images)
-        np.testing.assert_array_equal(faces.votes, from_archive[split].votes)
+        np.testing.assert_array_equal(faces.all_votes(), from_archive[split].all_votes())
 
 
 def test_ck48_knows_subjects_and_labels(tmp_path):
     faces = read_ck48(draw_ck48(tmp_path))
     assert len(faces) == 4
     assert set(faces.subjects) == {"S010", "S011"}
-    assert sorted(LABELS[i] for i in faces.votes.argmax(axis=1)) == ["anger", "anger", "contempt", "contempt"]
+    assert sorted(LABELS[i] for i in faces.truth()) == ["anger", "anger", "contempt", "contempt"]
 
 
 def test_copies_and_mirrored_copies_are_dropped(tmp_path):

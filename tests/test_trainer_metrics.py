@@ -1,6 +1,7 @@
 """Figures, temperature and protocols against values worked out by hand, and properties that always hold."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from trainer.datasets import LABELS, Faces
+from trainer.datasets import LABELS, Faces, distribution
 from trainer.metrics import (
     best_temperature,
     calibration_error,
@@ -33,7 +34,9 @@ def faces_with(votes: list[list[int]], images: np.ndarray | None = None) -> Face
     rows = np.array(votes, np.float32)
     if images is None:
         images = np.random.default_rng(0).integers(0, 256, (len(rows), 48, 48), dtype=np.uint8)
-    return Faces(images, rows, tuple(f"{i}.png" for i in range(len(rows))), ("",) * len(rows))
+    names = tuple(f"{i}.png" for i in range(len(rows)))
+    nobody, splits = ("",) * len(rows), ("test",) * len(rows)
+    return Faces(LABELS, images, distribution(rows), names, nobody, splits, rows)
 
 
 def test_figures_by_hand():
@@ -133,7 +136,7 @@ def test_ferplus_protocols_by_hand():
 
 
 def test_ck_protocols_by_hand():
-    votes = np.eye(10)[[LABELS.index(label) for label in ("anger", "contempt", "fear")]].tolist()
+    votes = (10 * np.eye(10))[[LABELS.index(label) for label in ("anger", "contempt", "fear")]].tolist()
     b, c = ck_protocols(faces_with(votes))
     assert (b.name, b.rows.tolist(), b.truth.tolist()) == ("CK+ cross B", [0, 2], [4, 6])
     assert [LABELS[i] for i in np.flatnonzero(~b.allowed)] == ["neutral", "contempt"]
@@ -142,7 +145,7 @@ def test_ck_protocols_by_hand():
 
 def test_odd_subjects():
     faces = faces_with([[10] + [0] * 9] * 4)
-    named = Faces(faces.images, faces.votes, faces.names, ("S010", "S011", "S999", "S130"))
+    named = replace(faces, subjects=("S010", "S011", "S999", "S130"))
     assert odd_subjects(named).subjects == ("S011", "S999")
 
 

@@ -25,7 +25,7 @@ def test_ferplus_protocols_have_their_known_sizes(ferplus):
     assert (sizes["FER+ 8"], sizes["FER+ 7"], sizes["FER+ strict"]) == (3545, 3517, 3137)
     assert sizes["FER+ 8"] - sizes["FER+ 8 clean"] == 286
     assert sizes["FER+ strict"] - sizes["FER+ strict clean"] == 244
-    highest = np.sort(test.votes[most_voted(test).rows], axis=1)
+    highest = np.sort(test.all_votes()[most_voted(test).rows], axis=1)
     assert (highest[:, -1] == highest[:, -2]).sum() == 174  # ties
 
 

@@ -123,13 +123,13 @@ def test_classifier_gives_the_logits_that_tensorflow_gives(finished):
 
 
 def test_input_takes_every_grey_level_whatever_it_is_calibrated_on():
-    from trainer.architecture import build
+    from trainer.architectures import build
     from trainer.config import Architecture
     from trainer.quantise import quantise
 
     architecture = Architecture(stem=4, stages=(8,), blocks=1)
     dull = np.random.default_rng(3).integers(100, 150, (4, 32, 32), dtype=np.uint8)
-    network = Network(quantise(build(architecture, 32, 8), dull, architecture))
+    network = Network(quantise(build(architecture, (32, 32, 1), 8), dull, architecture))
     assert network.inputs[0]["quantization"] == (1 / 128, 0)
 
 
@@ -178,7 +178,8 @@ def test_killed_run_goes_on_where_it_was(finished, tmp_path):
 
 def test_log_that_is_ahead_of_its_checkpoint_is_cut_back(finished, tmp_path):
     from trainer.config import load_config
-    from trainer.fit import Samples, fit
+    from trainer.datasets import Samples
+    from trainer.fit import fit
 
     run = tmp_path / "run"
     config = load_config(finished.config)

@@ -20,37 +20,79 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Data(_Section):
+    """What is learned from; `path` is relative to the folder of the data sets."""
+
+    source: Literal["ferplus", "fer2013", "ck48", "ckplus", "folders"] = "ferplus"
+    path: Path | None = Field(default=None, description="where it lies, if not under its own name")
+    frames: int = Field(default=3, ge=1, description="ckplus: the last frames of a sequence, which take its label")
+    neutral: bool = Field(default=True, description="ckplus: the first frame of a sequence counts as neutral")
+    validation: float = Field(default=0.15, ge=0, lt=1, description="share, for data sets without splits of their own")
+    test: float = Field(default=0.15, ge=0, lt=1, description="likewise")
+
+
 class Crop(_Section):
-    """Size, margin and eye line as in `edge.faces.CropRule`."""
+    """Size, margin and eye line as in `edge.faces.CropRule`, and whether the network sees colour."""
 
     size: int = Field(default=48, ge=32, le=128)
     margin: float = Field(default=2.5, gt=1, lt=6)
     eye_line: float = Field(default=0.38, gt=0, lt=1)
+    colour: Literal["grey", "rgb"] = "grey"
 
     def rule(self) -> CropRule:
         """Return it as the daemon's own type."""
         return CropRule(self.size, self.margin, self.eye_line)
 
+    def shape(self) -> tuple[int, int, int]:
+        """Return the shape of the network's input: height, width, channels."""
+        return self.size, self.size, 1 if self.colour == "grey" else 3
+
 
 class Architecture(_Section):
-    """Width and depth of the compact residual network."""
+    """Which network, how wide and deep; what is left out takes the value of that network's own file."""
 
-    stem: int = Field(default=16, ge=4)
-    stages: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(32, 64, 96), min_length=1)
-    blocks: int = Field(default=2, ge=1, description="residual blocks a stage")
+    kind: Literal["compact", "lenet", "vgg", "resnet", "inception", "mobilenet"] = "compact"
+    stem: int | None = Field(default=None, ge=1, description="channels of the first convolution, where there is a stem")
+    stages: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
+        default=None, min_length=1, description="channels of each stage"
+    )
+    blocks: int | None = Field(default=None, ge=1, description="blocks a stage: the depth")
+    width: float = Field(default=1, gt=0, le=8, description="multiplies all channels")
+    activation: Literal["relu", "relu6", "leaky_relu", "hard_swish", "tanh"] | None = None
     dropout: float = Field(default=0.3, ge=0, lt=1)
+
+
+class Distillation(_Section):
+    """Part of the target comes from teachers (Hinton et al., arXiv:1503.02531)."""
+
+    soft_labels: Path = Field(description="file that `emotion-trainer train --teacher` or `teach` wrote")
+    share: float = Field(default=0.7, ge=0, le=1, description="of the target; the rest are the labels")
+    temperature: float = Field(default=1, gt=0, description="softens the teachers' probabilities")
 
 
 class Training(_Section):
     """How the weights are learned."""
 
     epochs: int = Field(default=50, ge=1)
+    minutes: float | None = Field(default=None, gt=0, description="no epoch is begun after so much time")
     batch_size: int = Field(default=128, ge=1)
+    optimizer: Literal["adamw", "adam", "sgd"] = Field(default="adamw", description="sgd has Nesterov momentum 0.9")
     learning_rate: float = Field(default=2e-3, gt=0)
+    schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="after the warm-up, to 0")
     warmup_epochs: float = Field(default=2, ge=0)
     weight_decay: float = Field(default=0.05, ge=0)
     average_momentum: float = Field(default=0.999, ge=0, lt=1, description="of the moving average of the weights")
+    label_smoothing: float = Field(default=0, ge=0, lt=1)
+    mixup: float = Field(default=0, ge=0, description="alpha of its beta distribution (arXiv:1710.09412); 0: none")
+    class_weights: float = Field(
+        default=0, ge=0, le=1, description="each class counts with its frequency to the power of minus this, mean 1"
+    )
+    patience: int | None = Field(default=None, ge=1, description="stop early after so many epochs without a better one")
+    keep: Literal["best", "last"] = Field(default="best", description="the weights of which epoch")
+    start: Path | None = Field(default=None, description=".keras file whose weights are where training starts")
+    distillation: Distillation | None = None
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="gpu: refuse to train without one")
 
 
 class Augmentation(_Section):
@@ -87,6 +129,8 @@ class Config(_Section):
         default="aligned", description="the preparation the model's figures are for"
     )
     limit: int | None = Field(default=None, ge=16, description="use only so many training faces, for a trial")
+    folds: int = Field(default=10, ge=2, description="of `emotion-trainer folds`")
+    data: Data = Data()
     crop: Crop = Crop()
     architecture: Architecture = Architecture()
     training: Training = Training()

@@ -31,19 +31,25 @@ class DataError(TrainerError):
 
 @dataclass(frozen=True)
 class Faces:
-    """Labelled faces.
+    """Labelled faces, the one form of every data set.
 
     Attributes:
-        images: uint8 (n, 48, 48), grey.
-        votes: float32 (n, 10): votes for `LABELS`, `unknown` and `NF` (no face).
+        labels: the names of the classes, in the order of the model's output.
+        images: uint8, grey (n, side, side) or RGB (n, side, side, 3).
+        distributions: float32 (n, classes), rows that sum to 1; all zero where there is nothing to learn from.
         names: the n file names.
         subjects: the n persons, empty strings where unknown.
+        splits: `train`, `validation` or `test` for each of the n.
+        votes: float32 (n, 10), FER+ only: votes for `LABELS`, `unknown` and `NF` (no face).
     """
 
+    labels: tuple[str, ...]
     images: npt.NDArray[np.uint8]
-    votes: npt.NDArray[np.float32]
+    distributions: npt.NDArray[np.float32]
     names: tuple[str, ...]
     subjects: tuple[str, ...]
+    splits: tuple[str, ...]
+    votes: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.names)
@@ -54,10 +60,50 @@ class Faces:
         return replace(
             self,
             images=self.images[indices],
-            votes=self.votes[indices],
+            distributions=self.distributions[indices],
             names=tuple(self.names[i] for i in indices),
             subjects=tuple(self.subjects[i] for i in indices),
+            splits=tuple(self.splits[i] for i in indices),
+            votes=None if self.votes is None else self.votes[indices],
         )
+
+    def truth(self) -> npt.NDArray[np.intp]:
+        """Return the most probable class of each face (n,); ties go to the first."""
+        return np.asarray(self.distributions.argmax(axis=1))
+
+    def all_votes(self) -> npt.NDArray[np.float32]:
+        """Return the votes of FER+ (n, 10).
+
+        Raises:
+            DataError: the data set has none.
+        """
+        if self.votes is None:
+            raise DataError("the FER+ protocols need the votes of FER+; this data set has one label a face")
+        return self.votes
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Faces with where their eyes are: what training and evaluation work on.
+
+    Attributes:
+        faces: the faces.
+        landmarks: float32 (n, 6, 2) in pixels of the stored pictures, NaN where the detector found none.
+    """
+
+    faces: Faces
+    landmarks: npt.NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.faces)
+
+    def subset(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> Samples:
+        """Keep only `rows` (indices or a mask)."""
+        return Samples(self.faces.subset(rows), self.landmarks[rows])
+
+    def of(self, split: str) -> Samples:
+        """Keep only the faces of a split."""
+        return self.subset(np.array([each == split for each in self.faces.splits], bool))
 
 
 def data_folder(given: Path | None = None) -> Path:
@@ -87,16 +133,16 @@ def read_ferplus(data: Path) -> dict[str, Faces]:
         DataError: a file is missing, unreadable or not as FER+ has it.
     """
     read = _opener(data, "ferplus")
-    return {split: _ferplus_split(read, folder) for split, folder in FERPLUS_FOLDERS.items()}
+    return {split: _ferplus_split(read, folder, split) for split, folder in FERPLUS_FOLDERS.items()}
 
 
 def read_ck48(data: Path) -> Faces:
-    """Read CK+48 from `ck48.tar`, or from the folder `ck48`: one vote per image, subjects from the file names.
+    """Read CK+48 from `ck48.tar`, or from the folder `ck48`: one label an image, subjects from the file names.
 
     Raises:
         DataError: a file is missing, unreadable or not as CK+48 has it.
     """
-    images, votes, names, subjects = [], [], [], []
+    images, classes, names, subjects = [], [], [], []
     for name, content in _contents(data, "ck48"):
         path = Path(name)
         if path.suffix != ".png":
@@ -105,14 +151,15 @@ def read_ck48(data: Path) -> Faces:
         if label not in LABELS:
             raise DataError(f"{data / 'ck48'}: folder {path.parent.name!r} is none of {', '.join(LABELS)}")
         images.append(_decode(content, name))
-        votes.append(np.eye(len(FERPLUS_COLUMNS), dtype=np.float32)[LABELS.index(label)])
+        classes.append(LABELS.index(label))
         names.append(f"{path.parent.name}/{path.name}")
         subjects.append(path.name.split("_")[0])
     if not images:
         raise DataError(f"{data / 'ck48.tar'}: holds no PNG files")
     order = np.argsort(names)
-    faces = Faces(np.stack(images), np.stack(votes), tuple(names), tuple(subjects))
-    return faces.subset(order)
+    distributions = np.eye(len(LABELS), dtype=np.float32)[classes]
+    everybody = ("train",) * len(names)
+    return Faces(LABELS, np.stack(images), distributions, tuple(names), tuple(subjects), everybody).subset(order)
 
 
 def distribution(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -160,7 +207,7 @@ def without_leaks(splits: dict[str, Faces]) -> CleanSplits:
     )
 
 
-def _ferplus_split(read: Callable[[str], bytes], folder: str) -> Faces:
+def _ferplus_split(read: Callable[[str], bytes], folder: str, split: str) -> Faces:
     table = f"{folder}/label.csv"
     images, votes, names = [], [], []
     for number, row in enumerate(csv.reader(io.StringIO(read(table).decode())), start=1):
@@ -174,7 +221,9 @@ def _ferplus_split(read: Callable[[str], bytes], folder: str) -> Faces:
         images.append(_decode(read(f"{folder}/{row[0]}"), f"{folder}/{row[0]}"))
     if not images:
         raise DataError(f"ferplus: {table} is empty")
-    return Faces(np.stack(images), np.array(votes, np.float32), tuple(names), ("",) * len(names))
+    count, all_votes = len(names), np.array(votes, np.float32)
+    shares = np.where(trainable(all_votes)[:, None], distribution(all_votes), 0).astype(np.float32)
+    return Faces(LABELS, np.stack(images), shares, tuple(names), ("",) * count, (split,) * count, all_votes)
 
 
 def _opener(data: Path, name: str) -> Callable[[str], bytes]:

@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from trainer import TrainerError
-from trainer.architecture import build
+from trainer.architectures import build
 from trainer.augment import plain_crops, random_crop
 from trainer.config import Config
-from trainer.datasets import LABELS, Faces, distribution
+from trainer.datasets import Samples
 
 MEAN = 128.0
 DEVIATION = 128.0
@@ -37,26 +36,10 @@ class CheckpointError(TrainerError):
     """A checkpoint does not belong to this configuration; the message says what to do."""
 
 
-@dataclass(frozen=True)
-class Samples:
-    """Faces with where their eyes are.
-
-    Attributes:
-        faces: the faces.
-        landmarks: float32 (n, 6, 2), NaN where the detector found none.
-    """
-
-    faces: Faces
-    landmarks: npt.NDArray[np.float32]
-
-    def targets(self) -> npt.NDArray[np.float32]:
-        """Return the label distributions (n, 8)."""
-        return distribution(self.faces.votes)
-
-
 def normalise(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Turn grey crops (n, size, size) into the network's input, float32 (n, size, size, 1) in -1…1."""
-    return ((crops.astype(np.float32) - MEAN) / DEVIATION)[..., None]
+    """Turn uint8 crops (n, size, size), or RGB with 3 channels, into float32 (n, size, size, channels) in -1…1."""
+    inputs = (crops.astype(np.float32) - MEAN) / DEVIATION
+    return inputs[..., None] if inputs.ndim == 3 else inputs
 
 
 class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no types
@@ -65,7 +48,7 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type
     def __init__(self, samples: Samples, config: Config, epoch: int) -> None:
         super().__init__(workers=1)
         self._samples, self._config, self._epoch = samples, config, epoch
-        self._targets = samples.targets()
+        self._targets = samples.faces.distributions
 
     def __len__(self) -> int:
         return len(self._samples.faces) // self._config.training.batch_size or 1
@@ -118,7 +101,7 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
         super().__init__()
         self._run, self._config = run, config
         self._crops = normalise(plain_crops(validation.faces.images, validation.landmarks, config.crop.rule()))
-        self._truth = validation.targets().argmax(axis=1)
+        self._truth = validation.faces.truth()
         self._best = max((entry["validation_accuracy"] for entry in read_log(run)), default=-1.0)
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -176,7 +159,7 @@ def fit(train: Samples, validation: Samples, config: Config, run: Path) -> keras
         _train(train, validation, config, run)
     # Rebuilt in float32, whatever the precision of the training: this is what gets evaluated and quantised.
     keras.mixed_precision.set_global_policy("float32")
-    final = build(config.architecture, config.crop.size, len(LABELS))
+    final = build(config.architecture, config.crop.shape(), len(train.faces.labels))
     try:
         final.load_weights(run / BEST)
     except (ValueError, OSError, KeyError) as error:
@@ -221,7 +204,7 @@ def _train(train: Samples, validation: Samples, config: Config, run: Path) -> No
     keras.utils.set_random_seed(config.seed)
     batches = Batches(train, config, epoch=0)
     resumed = (run / CHECKPOINT).is_file()
-    model = _resumed(run, config) if resumed else _fresh(config, steps=len(batches))
+    model = _resumed(run, config) if resumed else _fresh(config, len(train.faces.labels), steps=len(batches))
     # The log is written before the checkpoint: after a kill between the two it is one epoch ahead.
     done = int(model.optimizer.iterations) // len(batches)
     lines = [json.dumps(entry) + "\n" for entry in read_log(run)[:done]]
@@ -236,10 +219,10 @@ def _train(train: Samples, validation: Samples, config: Config, run: Path) -> No
     )
 
 
-def _fresh(config: Config, steps: int) -> keras.Model:
+def _fresh(config: Config, classes: int, steps: int) -> keras.Model:
     training = config.training
     keras.mixed_precision.set_global_policy(training.precision)
-    model = build(config.architecture, config.crop.size, len(LABELS))
+    model = build(config.architecture, config.crop.shape(), classes)
     schedule = Warmup(training.learning_rate, training.warmup_epochs * steps, training.epochs * steps)
     optimizer = keras.optimizers.AdamW(
         schedule, weight_decay=training.weight_decay, use_ema=True, ema_momentum=training.average_momentum

@@ -37,17 +37,18 @@ class Protocol:
 
 def most_voted(faces: Faces) -> Protocol:
     """FER+ 8: the most-voted of all ten columns is an emotion; ties go to the first column."""
-    label = faces.votes.argmax(axis=1)
+    label = faces.all_votes().argmax(axis=1)
     return _protocol("FER+ 8", label, label < len(LABELS))
 
 
 def ferplus_protocols(faces: Faces, official_train: Faces) -> list[Protocol]:
     """Return FER+ 8, 7 and strict, and each on the faces without a copy (or mirrored copy) in the training split."""
     eight = most_voted(faces)
-    label = faces.votes.argmax(axis=1)
+    votes = faces.all_votes()
+    label = votes.argmax(axis=1)
     seven = replace(eight.keep("FER+ 7", label != CONTEMPT), allowed=_all_but(CONTEMPT))
     # "One-vote" zeroes all ten columns; then one emotion has more than half of what is left (arXiv:1608.01041).
-    heard = np.where(faces.votes > 1, faces.votes, 0)
+    heard = np.where(votes > 1, votes, 0)
     clear = (2 * heard.max(axis=1) > heard.sum(axis=1)) & (heard.argmax(axis=1) < len(LABELS))
     strict = _protocol("FER+ strict", heard.argmax(axis=1), clear)
     clean = ~copies(faces, official_train)
@@ -57,7 +58,7 @@ def ferplus_protocols(faces: Faces, official_train: Faces) -> list[Protocol]:
 
 def ck_protocols(faces: Faces) -> list[Protocol]:
     """Return CK+ cross B (no contempt; one of the six other non-neutral emotions) and C (everything)."""
-    label = faces.votes.argmax(axis=1)
+    label = faces.truth()
     everything = _protocol("CK+ cross C", label, np.ones(len(faces), bool))
     six = replace(everything.keep("CK+ cross B", label != CONTEMPT), allowed=_all_but(NEUTRAL, CONTEMPT))
     return [six, everything]

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from trainer import TrainerError
-from trainer.architecture import build
+from trainer.architectures import build
 from trainer.config import Architecture
 from trainer.fit import normalise
 from trainer.quiet import silence
@@ -32,7 +32,7 @@ def quantise(model: keras.Model, crops: npt.NDArray[np.uint8], architecture: Arc
 
     Args:
         model: float32, built from `architecture`.
-        crops: uint8 (n, size, size), what the ranges of the activations are measured on.
+        crops: uint8 (n, size, size), or with 3 channels, what the ranges of the activations are measured on.
         architecture: of `model`.
 
     Raises:
@@ -40,7 +40,7 @@ def quantise(model: keras.Model, crops: npt.NDArray[np.uint8], architecture: Arc
     """
     # Keras numbers its layers through the life of a process and the converter writes the names into the file.
     keras.utils.clear_session()
-    twin = build(architecture, crops.shape[1], model.output_shape[-1], batch=1)
+    twin = build(architecture, model.input_shape[1:], model.output_shape[-1], batch=1)
     twin.set_weights(model.get_weights())
     inputs = normalise(_full_range(crops))
     converter = tf.lite.TFLiteConverter.from_keras_model(twin)

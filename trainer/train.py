@@ -14,10 +14,10 @@ import numpy.typing as npt
 from edge.bundle import Bundle
 from trainer.alignment import landmarks_of
 from trainer.config import Config
-from trainer.datasets import CleanSplits, Faces, read_ferplus, trainable, without_leaks
+from trainer.datasets import CleanSplits, Faces, Samples, read_ferplus, without_leaks
 from trainer.evaluate import FERPLUS, Questions, ask_all, float_network, int8_network
 from trainer.export import draft, write
-from trainer.fit import Samples, fit, record
+from trainer.fit import fit, record
 from trainer.metrics import best_temperature
 from trainer.protocols import ferplus_protocols
 from trainer.quantise import Comparison, quantise
@@ -103,7 +103,7 @@ def calibration_crops(samples: Samples, config: Config) -> npt.NDArray[np.uint8]
 
 
 def _samples(faces: Faces, landmarks: npt.NDArray[np.float32], limit: int | None) -> Samples:
-    rows = np.flatnonzero(trainable(faces.votes))[:limit]
+    rows = np.flatnonzero(faces.distributions.any(axis=1))[:limit]
     return Samples(faces.subset(rows), landmarks[rows])
 
 

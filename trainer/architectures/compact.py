@@ -1,4 +1,4 @@
-"""The compact residual network, the default architecture."""
+"""The compact residual network, the default."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ from keras import layers
 
 from trainer.config import Architecture
 
+STEM = 16
+STAGES = (32, 64, 96)
+BLOCKS = 2
 
-def build(architecture: Architecture, size: int, classes: int, batch: int | None = None) -> keras.Model:
-    """Build the network: grey float input (size, size, 1), logits (classes,) out; `batch` fixes the batch size.
+
+def build(architecture: Architecture, x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
+    """Return the logits (classes,) of an input (height, width, channels).
 
     A 3×3 stem, then stages of two-convolution residual blocks (He et al., arXiv:1512.03385), the first block of each
     stage with stride 2; batch normalisation, ReLU, global average, dropout. All of it quantises to int8.
     """
-    inputs = keras.Input((size, size, 1), batch_size=batch)
-    x = _convolution(inputs, architecture.stem)
+    x = _convolution(x, architecture.stem or STEM)
     x = layers.ReLU()(x)
-    for channels in architecture.stages:
-        for block in range(architecture.blocks):
+    for channels in architecture.stages or STAGES:
+        for block in range(architecture.blocks or BLOCKS):
             x = _block(x, channels, stride=2 if block == 0 else 1)
     x = layers.GlobalAveragePooling2D()(x)
     x = layers.Dropout(architecture.dropout)(x)
     # Logits in float32 under any precision policy: the loss needs it.
-    return keras.Model(inputs, layers.Dense(classes, dtype="float32")(x))
+    return layers.Dense(classes, dtype="float32")(x)
 
 
 def _block(x: keras.KerasTensor, channels: int, stride: int) -> keras.KerasTensor:

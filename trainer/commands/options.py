@@ -1,0 +1,39 @@
+"""What the commands share: options, and mistakes told in one line. Imports only click at first."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from trainer import TrainerError
+
+CACHE = Path(".cache/landmarks")
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
+DATA_OPTION = click.option(
+    "--data", type=FOLDER, help="Folder with ferplus.tar and ck48.tar.  [default: $EMOTION_DATA, else ../shared/data]"
+)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Turn what the user can put right into one line on stderr and exit code 2."""
+    from edge.bundle import BundleError
+    from edge.litert import RuntimeMissingError
+
+    try:
+        yield
+    except (TrainerError, BundleError, RuntimeMissingError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename or 'file'}: {error.strerror}")
+
+
+def fail(line: str) -> None:
+    """Say what is wrong and exit with code 2."""
+    click.echo(f"emotion-trainer: {line}", err=True)
+    sys.exit(2)

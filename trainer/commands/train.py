@@ -1,0 +1,37 @@
+"""`emotion-trainer train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, one_line
+
+
+@click.command()
+@click.option("--config", type=FILE, required=True, help="The run's YAML, for example configs/trainer/ferplus.yaml.")
+@click.option("--run", type=FOLDER, help="Folder of checkpoints and log.  [default: trainer/runs/NAME]")
+@click.option("--output", type=FILE, help="The model file.  [default: RUN/NAME.tflite]")
+@click.option("--ship", is_flag=True, help="Write it to edge/models and its float twin to trainer/models too.")
+@DATA_OPTION
+def train(config: Path, run: Path | None, output: Path | None, ship: bool, data: Path | None) -> None:
+    """Train a model, or go on where a run ended, and write the model file."""
+    with one_line():
+        from edge.bundle import DEFAULT_MODEL
+        from trainer.config import load_config
+        from trainer.datasets import data_folder
+        from trainer.quiet import load_keras
+
+        settings = load_config(config)
+        folder = data_folder(data)
+        load_keras()
+        from trainer import train as steps
+        from trainer.evaluate import FLOAT_TWINS
+
+        run = run or Path("trainer/runs") / settings.name
+        twin = f"{settings.name}.keras"
+        models, twins = [output or run / f"{settings.name}.tflite"], [run / twin]
+        if ship:
+            models, twins = [*models, DEFAULT_MODEL], [*twins, FLOAT_TWINS / twin]
+        steps.train(settings, folder, steps.Outputs(run, models, twins), CACHE)
