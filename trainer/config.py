@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -138,11 +139,15 @@ class Config(_Section):
     quantisation: Quantisation = Quantisation()
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
     """Read and check a configuration.
 
+    Args:
+        path: the YAML file.
+        overrides: `KEY=VALUE` as given to `--set`: a dotted key and a YAML value, such as `training.epochs=3`.
+
     Raises:
-        ConfigError: the file is missing, no YAML, or has a wrong key or value.
+        ConfigError: the file is missing, no YAML, or has a wrong key or value; or an override has.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -152,8 +157,46 @@ def load_config(path: Path) -> Config:
         raise ConfigError(f"{path}: no text file; name a configuration with --config") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    where = " ".join([str(path), *(f"--set {each}" for each in overrides)])
+    if overrides:
+        content = _with(content, dict(map(_override, overrides)), where)
+    return _checked(content, where)
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """Return a configuration with other values of some dotted keys, such as `{"training.epochs": 3}`.
+
+    Raises:
+        ConfigError: a key or value is wrong.
+    """
+    where = ", ".join(f"{key}={value}" for key, value in changes.items())
+    return _checked(_with(config.model_dump(), changes, where), where)
+
+
+def _override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {text}: no KEY=VALUE; write for example --set training.epochs=3")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text}: no YAML value: {' '.join(str(error).split())}") from None
+
+
+def _with(content: Any, changes: Mapping[str, Any], where: str) -> Any:
+    """Return nested mappings with other values at dotted keys; a section that is not there yet is put in."""
+    for key, value in changes.items():
+        first, _, rest = key.partition(".")
+        content = {} if content is None else content
+        if not isinstance(content, dict):
+            raise ConfigError(f"{where}: {key}: there is no such key; configs/trainer/ferplus.yaml shows every key")
+        content = {**content, first: _with(content.get(first), {rest: value}, where) if rest else value}
+    return content
+
+
+def _checked(content: Any, where: str) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
         mistakes = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"{path}: {mistakes}; configs/trainer/ferplus.yaml shows every key") from None
+        raise ConfigError(f"{where}: {mistakes}; configs/trainer/ferplus.yaml shows every key") from None

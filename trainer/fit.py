@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +98,11 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
     at any time resumes from its last epoch.
     """
 
-    def __init__(self, run: Path, validation: Samples, config: Config) -> None:
+    def __init__(
+        self, run: Path, validation: Samples, config: Config, after_epoch: Callable[[int, float], None] | None
+    ) -> None:
         super().__init__()
-        self._run, self._config = run, config
+        self._run, self._config, self._after_epoch = run, config, after_epoch
         self._crops = normalise(plain_crops(validation.faces.images, validation.landmarks, config.crop.rule()))
         self._truth = validation.faces.truth()
         self._best = max((entry["validation_accuracy"] for entry in read_log(run)), default=-1.0)
@@ -144,19 +147,35 @@ class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
             log.write(json.dumps(entry) + "\n")
         _replace(self._run / CHECKPOINT, self.model.save)
         self._progress.console.print(f"epoch {epoch + 1}: loss {entry['loss']:.4f}, validation {accuracy:.4f}")
+        if self._after_epoch:
+            self._after_epoch(epoch + 1, accuracy)
 
 
-def fit(train: Samples, validation: Samples, config: Config, run: Path) -> keras.Model:
+def fit(
+    train: Samples,
+    validation: Samples,
+    config: Config,
+    run: Path,
+    after_epoch: Callable[[int, float], None] | None = None,
+) -> keras.Model:
     """Train in the folder `run`, resuming what lies there, and return the float32 network with the best weights.
 
     A run whose epochs are all done is not trained again.
+
+    Args:
+        train: what is learned from.
+        validation: what the best epoch is chosen on.
+        config: the run's configuration.
+        run: folder of log and checkpoints.
+        after_epoch: called after each epoch trained now with its number, from 1, and the validation accuracy, a
+            fraction; an exception it raises ends the training.
 
     Raises:
         CheckpointError: what lies in `run` is of another configuration or unreadable.
     """
     record(run, config)
     if len(read_log(run)) < config.training.epochs or not (run / BEST).is_file():
-        _train(train, validation, config, run)
+        _train(train, validation, config, run, after_epoch)
     # Rebuilt in float32, whatever the precision of the training: this is what gets evaluated and quantised.
     keras.mixed_precision.set_global_policy("float32")
     final = build(config.architecture, config.crop.shape(), len(train.faces.labels))
@@ -200,7 +219,13 @@ def read_log(run: Path) -> list[dict[str, Any]]:
         raise _unreadable(path, error) from None
 
 
-def _train(train: Samples, validation: Samples, config: Config, run: Path) -> None:
+def _train(
+    train: Samples,
+    validation: Samples,
+    config: Config,
+    run: Path,
+    after_epoch: Callable[[int, float], None] | None,
+) -> None:
     keras.utils.set_random_seed(config.seed)
     batches = Batches(train, config, epoch=0)
     resumed = (run / CHECKPOINT).is_file()
@@ -215,7 +240,7 @@ def _train(train: Samples, validation: Samples, config: Config, run: Path) -> No
         initial_epoch=done,
         shuffle=False,
         verbose=0,
-        callbacks=[Keeper(run, validation, config)],
+        callbacks=[Keeper(run, validation, config, after_epoch)],
     )
 
 

@@ -17,6 +17,13 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 DATA_OPTION = click.option(
     "--data", type=FOLDER, help="Folder with ferplus.tar and ck48.tar.  [default: $EMOTION_DATA, else ../shared/data]"
 )
+SET_OPTION = click.option(
+    "--set",
+    "overrides",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Another value for a key of the YAML, such as training.epochs=3; again for more.",
+)
 
 
 @contextmanager

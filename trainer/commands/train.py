@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, one_line
+from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, SET_OPTION, one_line
 
 
 @click.command()
@@ -14,8 +14,11 @@ from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, one_line
 @click.option("--run", type=FOLDER, help="Folder of checkpoints and log.  [default: trainer/runs/NAME]")
 @click.option("--output", type=FILE, help="The model file.  [default: RUN/NAME.tflite]")
 @click.option("--ship", is_flag=True, help="Write it to edge/models and its float twin to trainer/models too.")
+@SET_OPTION
 @DATA_OPTION
-def train(config: Path, run: Path | None, output: Path | None, ship: bool, data: Path | None) -> None:
+def train(
+    config: Path, run: Path | None, output: Path | None, ship: bool, overrides: tuple[str, ...], data: Path | None
+) -> None:
     """Train a model, or go on where a run ended, and write the model file."""
     with one_line():
         from edge.bundle import DEFAULT_MODEL
@@ -23,7 +26,7 @@ def train(config: Path, run: Path | None, output: Path | None, ship: bool, data:
         from trainer.datasets import data_folder
         from trainer.quiet import load_keras
 
-        settings = load_config(config)
+        settings = load_config(config, overrides)
         folder = data_folder(data)
         load_keras()
         from trainer import train as steps
