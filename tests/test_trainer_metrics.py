@@ -9,14 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from trainer.calibration import best_temperature, calibration_error, negative_log_likelihood
 from trainer.datasets import LABELS, Faces, distribution
-from trainer.metrics import (
-    best_temperature,
-    calibration_error,
-    figures,
-    negative_log_likelihood,
-    predictions,
-)
+from trainer.metrics import figures, predictions
 from trainer.protocols import ck_protocols, ferplus_protocols, odd_subjects
 from trainer.quantise import Comparison, QuantisationError
 

@@ -21,9 +21,10 @@ from edge.faces import CropRule
 from trainer import TrainerError
 from trainer.alignment import landmarks_of
 from trainer.augment import plain_crops
+from trainer.calibration import calibration_error
 from trainer.datasets import LABELS, DataError, Faces, present, read_ck48, read_ferplus, without_leaks
 from trainer.fit import normalise
-from trainer.metrics import Figures, calibration_error, figures, predictions
+from trainer.metrics import Figures, figures, predictions
 from trainer.protocols import Protocol, ck_protocols, ferplus_protocols, odd_subjects
 
 Floats = npt.NDArray[np.float32]

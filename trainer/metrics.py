@@ -1,19 +1,17 @@
-"""Figures of a classifier: accuracy, F1, confusion, calibration. Pure."""
+"""Figures of a classifier: accuracy, precision, recall, F1, confusion, top-2. Pure."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.emotions import softmax
-
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
-ECE_BINS = 15
+Counts = npt.NDArray[Any]
+Doubles = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -23,10 +21,12 @@ class Figures:
     Attributes:
         labels: the names of the classes, in the order of `confusion`.
         confusion: (classes, classes) counts, rows the truth, columns the prediction.
+        among_two: how many faces have the truth among the two best answers; None if only the best is known.
     """
 
     labels: tuple[str, ...]
     confusion: Indices
+    among_two: int | None = None
 
     @property
     def n(self) -> int:
@@ -36,23 +36,42 @@ class Figures:
     @property
     def accuracy(self) -> float:
         """Share of right predictions."""
-        return float(np.trace(self.confusion) / max(self.n, 1))
+        return float(accuracy_of(self.confusion))
+
+    @property
+    def top2(self) -> float | None:
+        """Share of faces with the truth among the two best answers; None if only the best is known."""
+        return None if self.among_two is None else self.among_two / max(self.n, 1)
 
     @property
     def macro_f1(self) -> float:
         """Mean F1 of the classes that occur in the truth."""
-        occurring = [row["f1"] for row in self.per_class().values() if row["support"]]
+        return float(macro_f1_of(self.confusion))
+
+    @property
+    def weighted_f1(self) -> float:
+        """Mean F1 of the classes, each counted as often as it occurs in the truth."""
+        return self.weighted("f1")
+
+    def macro(self, key: str) -> float:
+        """Return the mean `precision`, `recall` or `f1` of the classes that occur in the truth."""
+        occurring = [row[key] for row in self.per_class().values() if row["support"]]
         return float(np.mean(occurring)) if occurring else 0.0
+
+    def weighted(self, key: str) -> float:
+        """Return the mean `precision`, `recall` or `f1` over the faces' true classes."""
+        return sum(row[key] * row["support"] for row in self.per_class().values()) / max(self.n, 1)
 
     def per_class(self) -> dict[str, dict[str, float]]:
         """Return precision, recall, F1 and support of each class; 0 where there is nothing to divide by."""
         right = np.diag(self.confusion)
         support, predicted = self.confusion.sum(axis=1), self.confusion.sum(axis=0)
+        f1 = f1_of(self.confusion)
         return {
             label: {
                 "precision": float(right[i] / max(predicted[i], 1)),
                 "recall": float(right[i] / max(support[i], 1)),
-                "f1": float(2 * right[i] / max(predicted[i] + support[i], 1)),
+                "f1": float(f1[i]),
                 "support": int(support[i]),
             }
             for i, label in enumerate(self.labels)
@@ -64,52 +83,58 @@ class Figures:
 
     def as_json(self) -> dict[str, Any]:
         """Return everything as JSON's types."""
-        return {**self.summary(), "per_class": self.per_class(), "confusion": self.confusion.tolist()}
+        return {
+            **self.summary(),
+            "weighted_f1": round(self.weighted_f1, 6),
+            "top2": None if self.top2 is None else round(self.top2, 6),
+            **{f"macro_{key}": round(self.macro(key), 6) for key in ("precision", "recall")},
+            **{f"weighted_{key}": round(self.weighted(key), 6) for key in ("precision", "recall")},
+            "per_class": self.per_class(),
+            "confusion": self.confusion.tolist(),
+        }
 
 
-def figures(predicted: Indices, truth: Indices, labels: tuple[str, ...]) -> Figures:
+def accuracy_of(confusions: Counts) -> Doubles:
+    """Return the share of right predictions of each confusion matrix (..., classes, classes)."""
+    right = np.trace(confusions, axis1=-2, axis2=-1)
+    return np.asarray(right / np.maximum(confusions.sum(axis=(-2, -1)), 1), np.float64)
+
+
+def f1_of(confusions: Counts) -> Doubles:
+    """Return the F1 of each class (..., classes) of confusion matrices; 0 where there is nothing to divide by."""
+    right = np.diagonal(confusions, axis1=-2, axis2=-1)
+    both = confusions.sum(axis=-1) + confusions.sum(axis=-2)
+    return np.asarray(2 * right / np.maximum(both, 1), np.float64)
+
+
+def macro_f1_of(confusions: Counts) -> Doubles:
+    """Return the mean F1 of the classes that occur in the truth, for each confusion matrix."""
+    occurs = confusions.sum(axis=-1) > 0
+    return np.asarray((f1_of(confusions) * occurs).sum(axis=-1) / np.maximum(occurs.sum(axis=-1), 1), np.float64)
+
+
+def figures(predicted: Indices, truth: Indices, labels: tuple[str, ...], among_two: int | None = None) -> Figures:
     """Count predictions (n,) against the truth (n,), both indices into `labels`."""
-    confusion = np.zeros((len(labels), len(labels)), np.intp)
+    return Figures(labels, confusion_of(predicted, truth, len(labels)), among_two)
+
+
+def confusion_of(predicted: Indices, truth: Indices, classes: int) -> Indices:
+    """Count predictions (n,) against the truth (n,): (classes, classes), rows the truth, columns the prediction."""
+    confusion = np.zeros((classes, classes), np.intp)
     np.add.at(confusion, (truth, predicted), 1)
-    return Figures(labels, confusion)
+    return confusion
 
 
 def predictions(logits: Floats, allowed: npt.NDArray[np.bool_]) -> Indices:
-    """Return the best of the allowed classes for each row of logits (n, classes)."""
-    return np.asarray(np.where(allowed, logits, -np.inf).argmax(axis=1))
+    """Return the best of the allowed classes for each row of logits (n, classes); ties go to the first."""
+    return np.asarray(_ranked(logits, allowed)[:, 0])
 
 
-def negative_log_likelihood(logits: Floats, truth: Indices) -> float:
-    """Return the mean over rows of -log softmax(logits)[truth], in nats."""
-    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
-    return float(np.mean(np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(truth)), truth]))
+def in_best_two(logits: Floats, truth: Indices, allowed: npt.NDArray[np.bool_]) -> int:
+    """Count the rows of logits (n, classes) whose two best allowed classes hold the truth (n,)."""
+    return int((_ranked(logits, allowed)[:, :2] == truth[:, None]).sum())
 
 
-def best_temperature(logits: Floats, truth: Indices) -> float:
-    """Return the temperature in 0.05–20 of least negative log-likelihood (Guo et al., arXiv:1706.04599).
-
-    The likelihood has one minimum in the temperature, hence a golden-section search, on its logarithm.
-    """
-    ratio = (math.sqrt(5) - 1) / 2
-    low, high = math.log(0.05), math.log(20)
-    while high - low > 1e-4:
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if _loss_at(left, logits, truth) < _loss_at(right, logits, truth):
-            high = right
-        else:
-            low = left
-    return math.exp((low + high) / 2)
-
-
-def _loss_at(log_temperature: float, logits: Floats, truth: Indices) -> float:
-    return negative_log_likelihood(logits / np.float32(math.exp(log_temperature)), truth)
-
-
-def calibration_error(logits: Floats, truth: Indices, temperature: float) -> float:
-    """Return the expected calibration error over 15 equal bins of the highest probability."""
-    probabilities = softmax(logits / np.float32(temperature))
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == truth
-    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
-    gaps = np.bincount(bins, weights=right - confidence.astype(np.float64), minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / max(len(truth), 1))
+def _ranked(logits: Floats, allowed: npt.NDArray[np.bool_]) -> Indices:
+    """Return the classes of each row from best to worst; equal ones stay in order."""
+    return np.asarray(np.argsort(-np.where(allowed, logits, -np.inf), axis=1, kind="stable"))

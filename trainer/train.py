@@ -13,12 +13,12 @@ import numpy.typing as npt
 
 from edge.bundle import Bundle
 from trainer.alignment import landmarks_of
+from trainer.calibration import best_temperature
 from trainer.config import Config
 from trainer.datasets import CleanSplits, Faces, Samples, read_ferplus, without_leaks
 from trainer.evaluate import FERPLUS, Questions, ask_all, float_network, int8_network
 from trainer.export import draft, write
 from trainer.fit import fit, record
-from trainer.metrics import best_temperature
 from trainer.protocols import ferplus_protocols
 from trainer.quantise import Comparison, quantise
 
