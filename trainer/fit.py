@@ -1,11 +1,10 @@
-"""Learns the weights: batches, schedule, checkpoints, the choice on validation."""
+"""Learns the weights: epoch by epoch, each followed by judgement and checkpoint."""
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
-import zipfile
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,264 +12,202 @@ from typing import Any
 import keras
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from trainer import TrainerError
+from trainer import TrainerError, checkpoints, curves, devices
 from trainer.architectures import build
-from trainer.augment import plain_crops, random_crop
-from trainer.config import Config
-from trainer.datasets import Samples
+from trainer.batches import Batches, class_weights, smoothed, steps_of
+from trainer.checkpoints import State
+from trainer.config import Config, Training
+from trainer.datasets import DataError, Samples
+from trainer.distil import taught
+from trainer.files import replace_file
+from trainer.inputs import DEVIATION, MEAN, normalise
+from trainer.judge import MEASURED, Judge, float32_network
+from trainer.optimisers import optimiser
+from trainer.run_folder import (
+    CHECKPOINT,
+    WEIGHTS,
+    CheckpointError,
+    check,
+    is_finished,
+    occupied,
+    read_log,
+    record,
+    unreadable,
+    write_log,
+)
 
-MEAN = 128.0
-DEVIATION = 128.0
-CHECKPOINT = "checkpoint.keras"
-BEST = "best.weights.h5"
-LOG = "log.jsonl"
-RECORD = "config.json"
-#: Keys of the configuration that the weights do not depend on.
-AFTER_TRAINING = {"variant", "quantisation"}
+__all__ = ["DEVIATION", "MEAN", "CheckpointError", "check", "fit", "normalise", "read_log", "record"]
 
-
-class CheckpointError(TrainerError):
-    """A checkpoint does not belong to this configuration; the message says what to do."""
-
-
-def normalise(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Turn uint8 crops (n, size, size), or RGB with 3 channels, into float32 (n, size, size, channels) in -1…1."""
-    inputs = (crops.astype(np.float32) - MEAN) / DEVIATION
-    return inputs[..., None] if inputs.ndim == 3 else inputs
-
-
-class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no types
-    """Augmented batches; what batch i of epoch e holds depends only on the seed, e and i, so that runs resume."""
-
-    def __init__(self, samples: Samples, config: Config, epoch: int) -> None:
-        super().__init__(workers=1)
-        self._samples, self._config, self._epoch = samples, config, epoch
-        self._targets = samples.faces.distributions
-
-    def __len__(self) -> int:
-        return len(self._samples.faces) // self._config.training.batch_size or 1
-
-    def __getitem__(self, index: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        order = np.random.default_rng([self._config.seed, self._epoch]).permutation(len(self._samples.faces))
-        size = self._config.training.batch_size
-        rng = np.random.default_rng([self._config.seed, self._epoch, index])
-        rows = order[index * size : (index + 1) * size]
-        rule = self._config.crop.rule()
-        crops = [
-            random_crop(self._samples.faces.images[r], self._samples.landmarks[r], rule, self._config.augmentation, rng)
-            for r in rows
-        ]
-        return normalise(np.stack(crops)), self._targets[rows]
-
-    def on_epoch_end(self) -> None:
-        """Go on to the next epoch's batches."""
-        self._epoch += 1
+Floats = npt.NDArray[np.float32]
+AfterEpoch = Callable[[int, float], None]
 
 
-class Warmup(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """Linear warm-up, then a cosine to zero (arXiv:1608.03983)."""
-
-    def __init__(self, peak: float, warmup: float, steps: int) -> None:
-        super().__init__()
-        self._peak, self._warmup, self._steps = peak, max(warmup, 1.0), steps
-
-    def __call__(self, step: Any) -> Any:
-        """Return the learning rate of a step, a scalar tensor."""
-        step = keras.ops.cast(step, "float32")
-        rising = (step + 1) / self._warmup
-        share = (step - self._warmup) / max(self._steps - self._warmup, 1.0)
-        falling = 0.5 * (1 + keras.ops.cos(math.pi * keras.ops.clip(share, 0.0, 1.0)))
-        return self._peak * keras.ops.minimum(rising, falling)
-
-    def get_config(self) -> dict[str, float]:
-        """Return the constructor's arguments, for the checkpoint."""
-        return {"peak": self._peak, "warmup": self._warmup, "steps": self._steps}
-
-
-class Keeper(keras.callbacks.Callback):  # type: ignore[misc]
-    """After each epoch: judge the averaged weights on validation, keep the best, write log and checkpoint.
-
-    The checkpoint holds the raw weights with the optimiser's state and is replaced in one step, so that a run killed
-    at any time resumes from its last epoch.
-    """
-
-    def __init__(
-        self, run: Path, validation: Samples, config: Config, after_epoch: Callable[[int, float], None] | None
-    ) -> None:
-        super().__init__()
-        self._run, self._config, self._after_epoch = run, config, after_epoch
-        self._crops = normalise(plain_crops(validation.faces.images, validation.landmarks, config.crop.rule()))
-        self._truth = validation.faces.truth()
-        self._best = max((entry["validation_accuracy"] for entry in read_log(run)), default=-1.0)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=Console(stderr=True),
-        )
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Show the progress bar."""
-        self._progress.start()
-        self._task = self._progress.add_task("training", total=self.params["steps"])
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Take the progress bar away."""
-        self._progress.stop()
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Start the bar again."""
-        text = f"epoch {epoch + 1} of {self._config.training.epochs}"
-        self._progress.reset(self._task, description=text)
-
-    def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:  # noqa: ARG002
-        """Move the bar."""
-        self._progress.update(self._task, advance=1)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Judge, keep the best, write log and checkpoint."""
-        raw = self.model.get_weights()
-        self.model.optimizer.finalize_variable_values(self.model.trainable_variables)
-        logits = self.model.predict(self._crops, batch_size=512, verbose=0)
-        accuracy = float((logits.argmax(axis=1) == self._truth).mean())
-        if accuracy > self._best:
-            self._best = accuracy
-            _replace(self._run / BEST, self.model.save_weights)
-        self.model.set_weights(raw)
-        entry = {"epoch": epoch + 1, "loss": round(float((logs or {})["loss"]), 5), "validation_accuracy": accuracy}
-        with (self._run / LOG).open("a") as log:
-            log.write(json.dumps(entry) + "\n")
-        _replace(self._run / CHECKPOINT, self.model.save)
-        self._progress.console.print(f"epoch {epoch + 1}: loss {entry['loss']:.4f}, validation {accuracy:.4f}")
-        if self._after_epoch:
-            self._after_epoch(epoch + 1, accuracy)
+class TrainingError(TrainerError):
+    """The training cannot go on; the message says why and what to change."""
 
 
 def fit(
-    train: Samples,
-    validation: Samples,
-    config: Config,
-    run: Path,
-    after_epoch: Callable[[int, float], None] | None = None,
+    train: Samples, validation: Samples, config: Config, run: Path, after_epoch: AfterEpoch | None = None
 ) -> keras.Model:
-    """Train in the folder `run`, resuming what lies there, and return the float32 network with the best weights.
+    """Train in the folder `run`, resuming what lies there, and return the float32 network of the kept epoch.
 
-    A run whose epochs are all done is not trained again.
+    A run that is finished is not trained again.
 
     Args:
         train: what is learned from.
         validation: what the best epoch is chosen on.
         config: the run's configuration.
-        run: folder of log and checkpoints.
+        run: folder of configuration, log and checkpoints.
         after_epoch: called after each epoch trained now with its number, from 1, and the validation accuracy, a
-            fraction; an exception it raises ends the training.
+            fraction; an exception it raises ends the training, and the same call later resumes it.
 
     Raises:
-        CheckpointError: what lies in `run` is of another configuration or unreadable.
+        CheckpointError: what lies in `run` is of another configuration or unreadable, or another process is there.
+        DataError: there are no faces to choose the best epoch on.
+        DeviceError: the GPU asked for is not there.
+        TrainingError: the loss is no number any more.
+        WriteError: the disk is full.
     """
-    record(run, config)
-    if len(read_log(run)) < config.training.epochs or not (run / BEST).is_file():
-        _train(train, validation, config, run, after_epoch)
-    # Rebuilt in float32, whatever the precision of the training: this is what gets evaluated and quantised.
-    keras.mixed_precision.set_global_policy("float32")
-    final = build(config.architecture, config.crop.shape(), len(train.faces.labels))
-    try:
-        final.load_weights(run / BEST)
-    except (ValueError, OSError, KeyError) as error:
-        raise _unreadable(run / BEST, error) from None
-    return final
+    check(run, config)
+    if not is_finished(run):
+        devices.require(config.training.device)
+        if config.training.keep == "best" and not len(validation):
+            raise DataError("no validation faces to choose the best epoch on; raise data.validation, or keep: last")
+    with occupied(run):
+        record(run, config)
+        if not is_finished(run):
+            with devices.on(config.training.device):
+                _train(train, validation, config, run, after_epoch)
+        return _kept_network(run, config, len(train.faces.labels))
 
 
-def record(run: Path, config: Config) -> None:
-    """Record the configuration in `run`, or check that it is the one recorded there.
-
-    Keys that a recorded configuration lacks count as their defaults; what is used only after the training may differ.
-
-    Raises:
-        CheckpointError: it is another one, or unreadable.
-    """
-    run.mkdir(parents=True, exist_ok=True)
-    record = run / RECORD
-    if record.is_file():
-        try:
-            recorded = Config.model_validate_json(record.read_text())
-        except ValidationError as error:
-            raise _unreadable(record, error) from None
-        if recorded.model_dump(exclude=AFTER_TRAINING) != config.model_dump(exclude=AFTER_TRAINING):
-            raise CheckpointError(f"{run}: was trained with another configuration; choose another --run or remove it")
-    record.write_text(config.model_dump_json(indent=2) + "\n")
-
-
-def read_log(run: Path) -> list[dict[str, Any]]:
-    """Return the epochs recorded in `run`, in order.
-
-    Raises:
-        CheckpointError: the log is damaged.
-    """
-    path = run / LOG
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-    except ValueError as error:
-        raise _unreadable(path, error) from None
-
-
-def _train(
-    train: Samples,
-    validation: Samples,
-    config: Config,
-    run: Path,
-    after_epoch: Callable[[int, float], None] | None,
-) -> None:
+def _train(train: Samples, validation: Samples, config: Config, run: Path, after_epoch: AfterEpoch | None) -> None:
+    targets, weights = _targets(train, config.training)
     keras.utils.set_random_seed(config.seed)
-    batches = Batches(train, config, epoch=0)
-    resumed = (run / CHECKPOINT).is_file()
-    model = _resumed(run, config) if resumed else _fresh(config, len(train.faces.labels), steps=len(batches))
-    # The log is written before the checkpoint: after a kill between the two it is one epoch ahead.
-    done = int(model.optimizer.iterations) // len(batches)
-    lines = [json.dumps(entry) + "\n" for entry in read_log(run)[:done]]
-    (run / LOG).write_text("".join(lines))
-    model.fit(
-        Batches(train, config, epoch=done),
-        epochs=config.training.epochs,
-        initial_epoch=done,
-        shuffle=False,
-        verbose=0,
-        callbacks=[Keeper(run, validation, config, after_epoch)],
-    )
+    devices.repeatable()
+    learner = _learner(config, len(train.faces.labels), steps_of(len(train), config))
+    judge = Judge(config, validation)
+    state = _resume(run, learner) if (run / CHECKPOINT).is_file() else State()
+    write_log(run, state.log)
+    curves.begin(run, state.log)
+    with _progress() as progress:
+        task = progress.add_task("training", total=steps_of(len(train), config))
+        moved = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: progress.advance(task))
+        while not _is_over(state.log, config.training):
+            epoch = len(state.log)
+            progress.reset(task, description=f"epoch {epoch + 1} of {config.training.epochs}")
+            began = time.monotonic()
+            batches = Batches(train, targets, weights, config, epoch)
+            history = learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[moved])
+            loss = _number(history.history["loss"][0], epoch, config.training)
+            accuracy = judge.accuracy(learner, (batches[i][0] for i in range(min(len(batches), MEASURED))))
+            entry = {
+                "epoch": epoch + 1,
+                "loss": round(loss, 5),
+                "validation_accuracy": accuracy,
+                "learning_rate": float(learner.optimizer.learning_rate),
+                "seconds": round(time.monotonic() - began, 2),
+            }
+            state = _after(state, entry, learner, judge, config.training)
+            checkpoints.save(run / CHECKPOINT, state)
+            write_log(run, state.log)
+            curves.go_on(run, entry)
+            progress.console.print(f"epoch {epoch + 1}: loss {loss:.4f}, validation {accuracy:.4f}")
+            if after_epoch:
+                after_epoch(epoch + 1, accuracy)
+    _finish(run, judge.network, state)
 
 
-def _fresh(config: Config, classes: int, steps: int) -> keras.Model:
-    training = config.training
-    keras.mixed_precision.set_global_policy(training.precision)
+def _targets(train: Samples, training: Training) -> tuple[Floats, Floats]:
+    """Return what each face should be answered with (n, classes), and how much it counts (n,)."""
+    labels = train.faces.distributions
+    targets = smoothed(labels, training.label_smoothing)
+    if training.distillation:
+        targets = taught(targets, train.faces, training.distillation)
+    return targets, class_weights(labels, training.class_weights)
+
+
+def _learner(config: Config, classes: int, steps: int) -> keras.Model:
+    keras.mixed_precision.set_global_policy(config.training.precision)
     model = build(config.architecture, config.crop.shape(), classes)
-    schedule = Warmup(training.learning_rate, training.warmup_epochs * steps, training.epochs * steps)
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=training.weight_decay, use_ema=True, ema_momentum=training.average_momentum
-    )
-    optimizer.exclude_from_weight_decay(var_names=["gamma", "beta", "bias"])
-    model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=False)
+    if config.training.start:
+        start = checkpoints.load_network(config.training.start)
+        checkpoints.copy_weights(config.training.start, start, model)
+    optimizer = optimiser(config.training, steps)
+    optimizer.build(model.trainable_variables)
+    # Without its compiler JAX would run operation by operation; TensorFlow's changes the result in the last bits.
+    compiled = "auto" if keras.backend.backend() == "jax" else False
+    model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=compiled)
     return model
 
 
-def _resumed(run: Path, config: Config) -> keras.Model:
-    keras.mixed_precision.set_global_policy(config.training.precision)
+def _resume(run: Path, learner: keras.Model) -> State:
+    path = run / CHECKPOINT
+    state = checkpoints.load(path)
+    checkpoints.assign(learner.variables, state.model, path)
+    checkpoints.assign(learner.optimizer.variables, state.optimizer, path)
+    return state
+
+
+def _is_over(log: list[dict[str, Any]], training: Training) -> bool:
+    """Tell whether all epochs are done, time is up, or the best epoch is long ago."""
+    if not log:
+        return False
+    if training.minutes and sum(entry["seconds"] for entry in log) >= 60 * training.minutes:
+        return True
+    accuracies = [entry["validation_accuracy"] for entry in log]
+    waited = len(log) - 1 - accuracies.index(max(accuracies))
+    return len(log) >= training.epochs or bool(training.patience and waited >= training.patience)
+
+
+def _number(loss: float, epoch: int, training: Training) -> float:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss is {loss} in epoch {epoch + 1}: training.learning_rate {training.learning_rate:g} is too high; "
+            "lower it, or raise training.warmup_epochs, and choose another --run"
+        )
+    return float(loss)
+
+
+def _after(state: State, entry: dict[str, Any], learner: keras.Model, judge: Judge, training: Training) -> State:
+    """Return the state after one more epoch."""
+    best = max((one["validation_accuracy"] for one in state.log), default=-1.0)
+    keeps = training.keep == "last" or entry["validation_accuracy"] > best
+    return State(
+        [*state.log, entry],
+        checkpoints.values(learner.variables),
+        checkpoints.values(learner.optimizer.variables),
+        judge.network.get_weights() if keeps else state.kept,
+    )
+
+
+def _finish(run: Path, network: keras.Model, state: State) -> None:
+    """Write the kept weights; the checkpoint has done its duty."""
+    checkpoints.assign(network.weights, state.kept, run / CHECKPOINT)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / WEIGHTS
+        network.save_weights(path)
+        replace_file(run / WEIGHTS, path.read_bytes())
+    (run / CHECKPOINT).unlink()
+
+
+def _kept_network(run: Path, config: Config, classes: int) -> keras.Model:
+    network = float32_network(config, classes)
     try:
-        return keras.models.load_model(run / CHECKPOINT, custom_objects={"Warmup": Warmup})
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise _unreadable(run / CHECKPOINT, error) from None
+        network.load_weights(run / WEIGHTS)
+    except (ValueError, OSError, KeyError) as error:
+        raise unreadable(run / WEIGHTS, error) from None
+    return network
 
 
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return CheckpointError(f"{path}: unreadable ({reason}); remove {path.parent} to start again")
-
-
-def _replace(path: Path, save: Any) -> None:
-    partial = path.with_name("partial." + path.name.split(".", 1)[1])
-    save(partial)
-    shutil.move(partial, path)
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+    )

@@ -1,0 +1,114 @@
+"""A run's folder: its configuration, its log, and who works in it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from trainer import TrainerError
+from trainer.config import Config
+from trainer.files import WriteError, replace_file
+
+LOG = "log.jsonl"
+RECORD = "config.json"
+CHECKPOINT = "checkpoint.npz"
+#: The weights of the epoch that is kept; there once the training is finished.
+WEIGHTS = "best.weights.h5"
+LOCK = "checkpoint.lock"
+#: Keys of the configuration that the weights do not depend on, or that only say where they are learned.
+NOT_LEARNED_FROM: dict[str, Any] = {"variant": True, "quantisation": True, "folds": True, "training": {"device"}}
+
+
+class CheckpointError(TrainerError):
+    """A run's folder does not belong to this configuration or is damaged; the message says what to do."""
+
+
+def unreadable(path: Path, error: Exception) -> CheckpointError:
+    """Say that a file of a run is damaged."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return CheckpointError(f"{path}: unreadable ({reason}); remove {path.parent} to start again")
+
+
+def is_finished(run: Path) -> bool:
+    """Tell whether there is nothing left to train in `run`."""
+    return (run / WEIGHTS).is_file() and not (run / CHECKPOINT).is_file()
+
+
+def check(run: Path, config: Config) -> None:
+    """Check that what lies in `run`, if anything, was trained with this configuration; nothing is written.
+
+    Keys that a recorded configuration lacks count as their defaults; what does not change the weights may differ.
+
+    Raises:
+        CheckpointError: it is of another one, or unreadable.
+    """
+    record = run / RECORD
+    if not record.is_file():
+        return
+    try:
+        recorded = Config.model_validate_json(record.read_text())
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise unreadable(record, error) from None
+    if recorded.model_dump(exclude=NOT_LEARNED_FROM) != config.model_dump(exclude=NOT_LEARNED_FROM):
+        raise CheckpointError(f"{run}: was trained with another configuration; choose another --run or remove it")
+
+
+def record(run: Path, config: Config) -> None:
+    """Record the configuration in `run`, after `check`.
+
+    Raises:
+        CheckpointError: another one is recorded there, or it is unreadable.
+        WriteError: it cannot be written.
+    """
+    check(run, config)
+    replace_file(run / RECORD, (config.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """Return the epochs recorded in `run`, in order.
+
+    Each has `epoch` (from 1), `loss` and `validation_accuracy`, and newer ones `learning_rate` and `seconds`.
+
+    Raises:
+        CheckpointError: the log is damaged.
+    """
+    path = run / LOG
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+    except ValueError as error:
+        raise unreadable(path, error) from None
+
+
+def write_log(run: Path, entries: list[dict[str, Any]]) -> None:
+    """Replace the log of `run`.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    replace_file(run / LOG, "".join(json.dumps(entry) + "\n" for entry in entries).encode())
+
+
+@contextmanager
+def occupied(run: Path) -> Iterator[None]:
+    """Keep other processes out of `run`, however this one ends.
+
+    Raises:
+        CheckpointError: another process is at work there.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock = (run / LOCK).open("w")
+    except OSError as error:
+        raise WriteError(f"{run}: {error.strerror}; make room there, or choose another --run") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CheckpointError(f"{run}: another process trains here; wait for it or choose another --run") from None
+        yield
