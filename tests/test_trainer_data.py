@@ -17,19 +17,11 @@ from trainer.alignment import landmarks_of
 from trainer.augment import plain_crops, random_crop
 from trainer.cli import main
 from trainer.config import Augmentation, load_config
-from trainer.datasets import (
-    FERPLUS_FOLDERS,
-    LABELS,
-    copies,
-    data_folder,
-    distribution,
-    read_ck48,
-    read_ferplus,
-    trainable,
-    without_leaks,
-)
+from trainer.datasets import LABELS, DataError, copies, data_folder, without_leaks
+from trainer.readers.ck48 import read_ck48
+from trainer.readers.ferplus import FOLDERS, distribution, read_ferplus, trainable
 
-TRAIN = FERPLUS_FOLDERS["train"]
+TRAIN = FOLDERS["train"]
 
 
 @pytest.fixture
@@ -54,7 +46,7 @@ def refusal(tmp_path: Path, data: Path, config: Path | None = None) -> str:
 def test_folder_and_archive_read_alike(data):
     from_folder = read_ferplus(data)
     with tarfile.open(data / "ferplus.tar", "w") as tar:
-        for folder in FERPLUS_FOLDERS.values():
+        for folder in FOLDERS.values():
             tar.add(data / "ferplus" / folder, arcname=f"./{folder}")
     shutil.rmtree(data / "ferplus")
     from_archive = read_ferplus(data)
@@ -81,7 +73,7 @@ def test_copies_and_mirrored_copies_are_dropped(tmp_path):
         ("validation", [c, a.copy() // 2, d]),  # d is in test too
         ("test", [b, d]),
     ):
-        write_split(tmp_path / "ferplus" / FERPLUS_FOLDERS[split], images, [tie] * len(images), 0)
+        write_split(tmp_path / "ferplus" / FOLDERS[split], images, [tie] * len(images), 0)
     splits = without_leaks(read_ferplus(tmp_path))
     assert splits.dropped_train == ("fer0000001.png", "fer0000002.png", "fer0000003.png")
     assert splits.dropped_validation == ("fer0000002.png",)
@@ -174,7 +166,8 @@ def test_truncated_archive_is_refused(data, tmp_path):
     [
         ("fer0000000.png,box,1,2,3", "5 columns, expected 12"),
         ("fer0000000.png,box,1,2,3,4,5,6,7,many,9,10", "'many'"),
-        ("other.png,box,1,2,3,4,5,6,7,8,9,10", "other.png is missing"),
+        ("fer0000000.png,box,8,0,0,0,0,0,0,0,0,0", "the votes add up to 8, expected 10"),
+        ("fer0000000.png,box,11,0,0,0,0,0,0,0,0,-1", "the votes add up to 10, one below 0"),
     ],
 )
 def test_broken_row_is_refused(data, tmp_path, row, what):
@@ -182,22 +175,31 @@ def test_broken_row_is_refused(data, tmp_path, row, what):
     table.write_text(table.read_text() + row + "\n")
     line = refusal(tmp_path, data)
     assert what in line
-    if "columns" in what or "many" in what:
-        assert f"{TRAIN}/label.csv:33" in line
+    assert f"{TRAIN}/label.csv:33" in line
 
 
-def test_wrong_images_are_refused(data, tmp_path):
+def test_official_vote_less_is_taken(data):
+    table = data / "ferplus" / TRAIN / "label.csv"
+    rows = table.read_text().splitlines()
+    table.write_text("\n".join([rows[0].replace(",10,", ",9,"), *rows[1:]]) + "\n")
+    assert read_ferplus(data)["train"].all_votes()[0].sum() == 9
+
+
+def test_protocols_are_not_asked_without_every_image(data):
     image = data / "ferplus" / TRAIN / "fer0000003.png"
     cv2.imwrite(str(image), np.zeros((40, 50), np.uint8))
-    assert f"{TRAIN}/fer0000003.png: 50×40 pixels, expected 48×48" in refusal(tmp_path, data)
+    with pytest.raises(DataError, match=r"fer0000003\.png: 50×40 pixels, the others have 48×48"):
+        read_ferplus(data)
     for content in (b"", b"no picture"):
         image.write_bytes(content)
-        assert f"{TRAIN}/fer0000003.png: not an image" in refusal(tmp_path, data)
+        with pytest.raises(DataError, match=r"fer0000003\.png: not an image"):
+            read_ferplus(data)
+    image.unlink()
+    with pytest.raises(DataError, match=f"{TRAIN}/fer0000003.png: missing"):
+        read_ferplus(data)
 
 
 def test_wrong_ck48_folder_is_refused(tmp_path):
-    from trainer.datasets import DataError
-
     path = draw_ck48(tmp_path) / "ck48/CK+48/joy"
     path.mkdir()
     cv2.imwrite(str(path / "S001_001_00000001.png"), np.zeros((48, 48), np.uint8))

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from trainer.calibration import best_temperature, calibration_error, negative_log_likelihood
-from trainer.datasets import LABELS, Faces, distribution
+from trainer.datasets import LABELS, Faces
 from trainer.metrics import figures, predictions
 from trainer.protocols import ck_protocols, ferplus_protocols, odd_subjects
 from trainer.quantise import Comparison, QuantisationError
+from trainer.readers.ferplus import distribution
 
 ABC = ("a", "b", "c")
 pairs = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=60)

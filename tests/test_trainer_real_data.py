@@ -6,10 +6,12 @@ import pytest
 
 from edge.faces import CropRule, Detector, crop, crop_transform
 from trainer.augment import plain_crops
-from trainer.datasets import Faces, copies, data_folder, read_ck48, read_ferplus, without_leaks
+from trainer.datasets import Faces, copies, data_folder, without_leaks
 from trainer.margins import face_of
 from trainer.photographs import photograph
 from trainer.protocols import ck_protocols, ferplus_protocols, most_voted
+from trainer.readers.ck48 import read_ck48
+from trainer.readers.ferplus import read_ferplus
 
 RULE = CropRule(48, 2.7, 0.37)
 

@@ -8,28 +8,31 @@ import numpy.typing as npt
 
 from edge.faces import CropRule, crop_transform
 from trainer.config import Augmentation
-from trainer.datasets import SIDE
 
 Image = npt.NDArray[np.uint8]
 BORDERS = (cv2.BORDER_REPLICATE, cv2.BORDER_REFLECT_101, cv2.BORDER_CONSTANT)
 
 
-def stored_transform(rule: CropRule) -> npt.NDArray[np.float32]:
-    """Return the 2×3 transform that shows a stored picture whole."""
-    scale = rule.size / SIDE
+def stored_transform(side: int, rule: CropRule) -> npt.NDArray[np.float32]:
+    """Return the 2×3 transform that shows a stored picture of `side` × `side` pixels whole."""
+    scale = rule.size / side
     return np.array([[scale, 0, (scale - 1) / 2], [0, scale, (scale - 1) / 2]], np.float32)
 
 
-def base_transform(landmarks: npt.NDArray[np.float32], rule: CropRule) -> npt.NDArray[np.float32]:
+def base_transform(landmarks: npt.NDArray[np.float32], side: int, rule: CropRule) -> npt.NDArray[np.float32]:
     """Return the 2×3 transform to the daemon's crop; without landmarks (NaN) the picture is shown whole."""
-    return stored_transform(rule) if np.isnan(landmarks).any() else crop_transform(landmarks, rule)
+    return stored_transform(side, rule) if np.isnan(landmarks).any() else crop_transform(landmarks, rule)
 
 
 def plain_crops(images: Image, landmarks: npt.NDArray[np.float32] | None, rule: CropRule) -> Image:
-    """Return the crops (n, size, size) that validation and test see: aligned, or whole without `landmarks`."""
-    crops = np.empty((len(images), rule.size, rule.size), np.uint8)
+    """Return the crops (n, size, size) that validation and test see: aligned, or whole without `landmarks`.
+
+    RGB pictures (n, side, side, 3) give RGB crops.
+    """
+    crops = np.empty((len(images), rule.size, rule.size, *images.shape[3:]), np.uint8)
     for row, image in enumerate(images):
-        transform = stored_transform(rule) if landmarks is None else base_transform(landmarks[row], rule)
+        side = len(image)
+        transform = stored_transform(side, rule) if landmarks is None else base_transform(landmarks[row], side, rule)
         crops[row] = cv2.warpAffine(image, transform, (rule.size, rule.size), borderMode=cv2.BORDER_REPLICATE)
     return crops
 
@@ -41,16 +44,16 @@ def random_crop(
     settings: Augmentation,
     rng: np.random.Generator,
 ) -> Image:
-    """Return one augmented crop (size, size) of a stored picture."""
+    """Return one augmented crop (size, size), or RGB (size, size, 3), of a stored picture."""
     aligned = rng.random() < settings.aligned_share
     transform = _jitter(rule.size, settings, rng) @ _square(
-        base_transform(landmarks, rule) if aligned else stored_transform(rule)
+        base_transform(landmarks, len(image), rule) if aligned else stored_transform(len(image), rule)
     )
     # What lies beyond the stored picture is ground that no camera shows: vary it.
     border = BORDERS[rng.integers(len(BORDERS))]
     fill = int(rng.integers(256))
     size = (rule.size, rule.size)
-    face = cv2.warpAffine(image, transform[:2], size, borderMode=border, borderValue=fill).astype(np.uint8)
+    face = cv2.warpAffine(image, transform[:2], size, borderMode=border, borderValue=(fill,) * 3).astype(np.uint8)
     return _erase(_light(_blur(face, settings, rng), settings, rng), settings, rng)
 
 
@@ -75,7 +78,7 @@ def _blur(face: Image, settings: Augmentation, rng: np.random.Generator) -> Imag
         return face
     side = int(face.shape[0] / rng.uniform(1, 2))
     small = cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA)
-    return cv2.resize(small, face.shape[::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
+    return cv2.resize(small, face.shape[1::-1], interpolation=cv2.INTER_LINEAR).astype(np.uint8)
 
 
 def _light(face: Image, settings: Augmentation, rng: np.random.Generator) -> Image:

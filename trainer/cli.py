@@ -9,6 +9,7 @@ import click
 from trainer.commands.evaluate import evaluate
 from trainer.commands.margins import margins
 from trainer.commands.options import fail
+from trainer.commands.prepare import prepare
 from trainer.commands.train import train
 
 NEEDED = ("jinja2", "keras", "matplotlib", "optuna", "rich", "sklearn", "tensorflow")
@@ -23,5 +24,5 @@ def main() -> None:
         fail(f"{', '.join(missing)} not installed: {INSTALL}")
 
 
-for command in (train, evaluate, margins):
+for command in (prepare, train, evaluate, margins):
     main.add_command(command)

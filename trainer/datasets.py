@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import hashlib
 import os
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -18,10 +15,9 @@ from trainer import TrainerError
 
 #: The classes and their order in every model: the columns of FER+.
 LABELS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
-FERPLUS_COLUMNS = (*LABELS, "unknown", "NF")
-FERPLUS_FOLDERS = {"train": "FER2013Train", "validation": "FER2013Valid", "test": "FER2013Test"}
-CK_FOLDERS = {"happy": "happiness", "sad": "sadness"}
+SPLITS = ("train", "validation", "test")
 DATA_VARIABLE = "EMOTION_DATA"
+#: Of the pictures of FER+, FER2013 and CK+48, in pixels.
 SIDE = 48
 
 
@@ -123,63 +119,24 @@ def present(data: Path, name: str) -> bool:
     return (data / name).is_dir() or (data / f"{name}.tar").is_file()
 
 
-def read_ferplus(data: Path) -> dict[str, Faces]:
-    """Read FER+ from `ferplus.tar`, or from the folder `ferplus` with the same content.
-
-    Returns:
-        The faces of `train`, `validation` and `test` as the data set splits them.
-
-    Raises:
-        DataError: a file is missing, unreadable or not as FER+ has it.
-    """
-    read = _opener(data, "ferplus")
-    return {split: _ferplus_split(read, folder, split) for split, folder in FERPLUS_FOLDERS.items()}
+def fingerprint(image: npt.NDArray[np.uint8]) -> bytes:
+    """Return a hash (32 bytes) of the pixels that a picture and its mirror image have in common, and no others."""
+    both = (np.ascontiguousarray(image), np.ascontiguousarray(image[:, ::-1]))
+    return hashlib.sha256(repr(image.shape).encode() + min(each.tobytes() for each in both)).digest()
 
 
-def read_ck48(data: Path) -> Faces:
-    """Read CK+48 from `ck48.tar`, or from the folder `ck48`: one label an image, subjects from the file names.
-
-    Raises:
-        DataError: a file is missing, unreadable or not as CK+48 has it.
-    """
-    images, classes, names, subjects = [], [], [], []
-    for name, content in _contents(data, "ck48"):
-        path = Path(name)
-        if path.suffix != ".png":
-            continue
-        label = CK_FOLDERS.get(path.parent.name, path.parent.name)
-        if label not in LABELS:
-            raise DataError(f"{data / 'ck48'}: folder {path.parent.name!r} is none of {', '.join(LABELS)}")
-        images.append(_decode(content, name))
-        classes.append(LABELS.index(label))
-        names.append(f"{path.parent.name}/{path.name}")
-        subjects.append(path.name.split("_")[0])
-    if not images:
-        raise DataError(f"{data / 'ck48.tar'}: holds no PNG files")
-    order = np.argsort(names)
-    distributions = np.eye(len(LABELS), dtype=np.float32)[classes]
-    everybody = ("train",) * len(names)
-    return Faces(LABELS, np.stack(images), distributions, tuple(names), tuple(subjects), everybody).subset(order)
-
-
-def distribution(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Turn votes (n, 10) into label distributions (n, 8), one-vote noise removed (arXiv:1608.01041).
-
-    Columns with a single vote are zeroed, `unknown` and `NF` left out; a row in which nothing is left is all zero.
-    """
-    kept = np.where(votes > 1, votes, 0)[:, : len(LABELS)]
-    return np.asarray(kept / np.maximum(kept.sum(axis=1, keepdims=True), 1), np.float32)
-
-
-def trainable(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """Tell which rows (n,) show an emotion: the most-voted of all columns is neither `unknown` nor `NF`."""
-    return np.asarray((votes.argmax(axis=1) < len(LABELS)) & (distribution(votes).sum(axis=1) > 0))
+def leaking(fingerprints: Sequence[bytes], splits: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Tell which pictures (n,) are also in a later split, mirrored or not: training < validation < test."""
+    last: dict[bytes, int] = {}
+    for key, split in zip(fingerprints, splits, strict=True):
+        last[key] = max(last.get(key, 0), SPLITS.index(split))
+    return np.array([SPLITS.index(split) < last[key] for key, split in zip(fingerprints, splits, strict=True)], bool)
 
 
 def copies(faces: Faces, others: Faces) -> npt.NDArray[np.bool_]:
     """Tell which of `faces` (n,) have the pixels, or the mirrored pixels, of one of `others`."""
-    known = {image.tobytes() for image in others.images} | {image[:, ::-1].tobytes() for image in others.images}
-    return np.array([image.tobytes() in known for image in faces.images])
+    known = {fingerprint(image) for image in others.images}
+    return np.array([fingerprint(image) in known for image in faces.images], bool)
 
 
 @dataclass(frozen=True)
@@ -195,9 +152,11 @@ class CleanSplits:
 
 def without_leaks(splits: dict[str, Faces]) -> CleanSplits:
     """Drop training images that are also in validation or test, and validation images that are also in test."""
-    train, validation, test = splits["train"], splits["validation"], splits["test"]
-    bad_validation = copies(validation, test)
-    bad_train = copies(train, validation) | copies(train, test)
+    names = [split for split in SPLITS for _ in range(len(splits[split]))]
+    keys = [fingerprint(image) for split in SPLITS for image in splits[split].images]
+    leaks = leaking(keys, names)
+    train, validation, test = (splits[split] for split in SPLITS)
+    bad_train, bad_validation = leaks[: len(train)], leaks[len(train) : len(train) + len(validation)]
     return CleanSplits(
         train.subset(~bad_train),
         validation.subset(~bad_validation),
@@ -205,63 +164,3 @@ def without_leaks(splits: dict[str, Faces]) -> CleanSplits:
         train.subset(bad_train).names,
         validation.subset(bad_validation).names,
     )
-
-
-def _ferplus_split(read: Callable[[str], bytes], folder: str, split: str) -> Faces:
-    table = f"{folder}/label.csv"
-    images, votes, names = [], [], []
-    for number, row in enumerate(csv.reader(io.StringIO(read(table).decode())), start=1):
-        if len(row) != 2 + len(FERPLUS_COLUMNS):
-            raise DataError(f"ferplus: {table}:{number}: {len(row)} columns, expected {2 + len(FERPLUS_COLUMNS)}")
-        try:
-            votes.append([float(value) for value in row[2:]])
-        except ValueError as error:
-            raise DataError(f"ferplus: {table}:{number}: {error}") from None
-        names.append(row[0])
-        images.append(_decode(read(f"{folder}/{row[0]}"), f"{folder}/{row[0]}"))
-    if not images:
-        raise DataError(f"ferplus: {table} is empty")
-    count, all_votes = len(names), np.array(votes, np.float32)
-    shares = np.where(trainable(all_votes)[:, None], distribution(all_votes), 0).astype(np.float32)
-    return Faces(LABELS, np.stack(images), shares, tuple(names), ("",) * count, (split,) * count, all_votes)
-
-
-def _opener(data: Path, name: str) -> Callable[[str], bytes]:
-    contents = dict(_contents(data, name))
-
-    def read(path: str) -> bytes:
-        try:
-            return contents[path]
-        except KeyError:
-            raise DataError(f"{data / name}: {path} is missing; unpack or copy the data set again") from None
-
-    return read
-
-
-def _contents(data: Path, name: str) -> Iterator[tuple[str, bytes]]:
-    """Yield path and bytes of each file of a data set that lies in `data` as a folder or as a tar archive."""
-    folder, archive = data / name, data / f"{name}.tar"
-    if folder.is_dir():
-        for path in sorted(folder.rglob("*")):
-            if path.is_file():
-                yield path.relative_to(folder).as_posix(), path.read_bytes()
-        return
-    if not archive.is_file():
-        raise DataError(f"{archive}: no such file, and no folder {folder} either; see README, 'Train your own'")
-    try:
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                content = tar.extractfile(member) if member.isfile() else None
-                if content is not None:
-                    yield member.name.removeprefix("./"), content.read()
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{archive}: unreadable ({error}); copy the file again") from None
-
-
-def _decode(content: bytes, name: str) -> npt.NDArray[np.uint8]:
-    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE) if content else None
-    if image is None:
-        raise DataError(f"{name}: not an image; copy the data set again")
-    if image.shape != (SIDE, SIDE):
-        raise DataError(f"{name}: {image.shape[1]}×{image.shape[0]} pixels, expected {SIDE}×{SIDE}")
-    return image.astype(np.uint8)

@@ -11,27 +11,31 @@ from pathlib import Path
 
 from edge.bundle import LABELS_TXT, MODEL_JSON, Bundle, CropInfo, InputInfo, ModelInfo, read_bundle
 from trainer.config import Config
-from trainer.datasets import LABELS
-from trainer.fit import DEVIATION, MEAN
+from trainer.inputs import DEVIATION, MEAN
+from trainer.readers import CREDITS
 
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
-TRAINING_DATA = "FER+ (labels MIT, arXiv:1608.01041) on the faces of FER2013; copies of validation and test dropped"
 
 
-def draft(content: bytes, config: Config) -> Bundle:
-    """Return a bundle of an int8 network whose temperature and figures are still to be measured."""
-    size = config.crop.size
+def draft(content: bytes, config: Config, labels: tuple[str, ...]) -> Bundle:
+    """Return a bundle of an int8 network whose temperature and figures are still to be measured.
+
+    Args:
+        content: of the `.tflite`.
+        config: that it was trained with.
+        labels: its classes, in the order of the output.
+    """
     digest = hashlib.sha256(content).hexdigest()
     info = ModelInfo(
         schema="emotion-edge/model/1",
         name=config.name,
         version=digest[:8],
-        labels=LABELS,
-        input=InputInfo(shape=(size, size, 1), colour="grey", mean=MEAN, deviation=DEVIATION),
-        crop=CropInfo(size=size, margin=config.crop.margin, eye_line=config.crop.eye_line),
+        labels=labels,
+        input=InputInfo(shape=config.crop.shape(), colour=config.crop.colour, mean=MEAN, deviation=DEVIATION),
+        crop=CropInfo(size=config.crop.size, margin=config.crop.margin, eye_line=config.crop.eye_line),
         variant=config.variant,
         temperature=1.0,
-        training_data=TRAINING_DATA,
+        training_data=f"{CREDITS[config.data.source]}; copies of validation and test dropped",
         accuracies={},
         agreement=0.0,
         sha256=digest,

@@ -17,9 +17,10 @@ from edge.emotions import Classifier
 from edge.faces import CropRule, Detector, Face, crop
 from trainer.alignment import landmarks_of
 from trainer.augment import plain_crops
-from trainer.datasets import read_ferplus, without_leaks
+from trainer.datasets import without_leaks
 from trainer.photographs import Photograph, photograph
 from trainer.protocols import most_voted
+from trainer.readers.ferplus import read_ferplus
 
 MARGINS = (1.9, 2.1, 2.3, 2.5, 2.7, 2.9, 3.1, 3.3)
 EYE_LINES = (0.31, 0.34, 0.37, 0.40, 0.43)

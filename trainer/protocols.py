@@ -64,6 +64,12 @@ def ck_protocols(faces: Faces) -> list[Protocol]:
     return [six, everything]
 
 
+def plain_protocol(faces: Faces) -> Protocol:
+    """Ask about every face from which something can be learned: its most probable class, among all classes."""
+    rows = np.flatnonzero(faces.distributions.any(axis=1))
+    return Protocol("all faces", rows, faces.truth()[rows], np.ones(len(faces.labels), bool))
+
+
 def odd_subjects(faces: Faces) -> Faces:
     """Keep the CK+ subjects of odd number (`S011`): the part to look at while choosing."""
     return faces.subset(np.array([subject[-1:] in "13579" for subject in faces.subjects], bool))

@@ -8,19 +8,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 import numpy.typing as npt
 
 from edge.bundle import Bundle
-from trainer.alignment import landmarks_of
 from trainer.calibration import best_temperature
 from trainer.config import Config
-from trainer.datasets import CleanSplits, Faces, Samples, read_ferplus, without_leaks
-from trainer.evaluate import FERPLUS, Questions, ask_all, float_network, int8_network
+from trainer.datasets import DataError, Samples
+from trainer.evaluate import ask_all
 from trainer.export import draft, write
 from trainer.fit import fit, record
-from trainer.protocols import ferplus_protocols
+from trainer.networks import float_network, int8_network
+from trainer.prepare import Prepared, prepare
+from trainer.protocols import Protocol, ferplus_protocols, plain_protocol
 from trainer.quantise import Comparison, quantise
+from trainer.questions import Questions
 
 DROPPED = "dropped.json"
 
@@ -47,32 +50,30 @@ def train(config: Config, data: Path, outputs: Outputs, cache: Path) -> Bundle:
         config: the run's configuration.
         data: folder of the data sets.
         outputs: where the results go.
-        cache: folder for landmarks.
+        cache: folder for prepared pictures.
 
     Raises:
         DataError: the data are missing or broken.
         CheckpointError: the run's folder belongs to another configuration.
         QuantisationError: the int8 network is too much worse; nothing was written.
     """
-    official = read_ferplus(data)
-    splits = without_leaks(official)
+    prepared = prepare(config, data, cache)
+    samples = _taught(prepared.samples.of("train"), config.limit)
+    chosen = prepared.samples.of("validation")
+    validation = _taught(chosen)
+    if not len(validation):
+        raise DataError(f"{prepared.report.location}: no faces to choose on; raise data.validation")
     record(outputs.run, config)
-    _list_dropped(splits, outputs.run)
-    landmarks = {
-        "train": landmarks_of(splits.train.images, cache, "FER+ train"),
-        "validation": landmarks_of(splits.validation.images, cache, "FER+ validation"),
-    }
-    samples = _samples(splits.train, landmarks["train"], config.limit)
-    validation = _samples(splits.validation, landmarks["validation"], None)
+    _list_dropped(prepared.report.dropped, outputs.run)
     print(f"{len(samples.faces)} faces to train on, {len(validation.faces)} to choose on")
     model = fit(samples, validation, config, outputs.run)
 
-    protocols = ferplus_protocols(splits.validation, official["train"])
-    asked = Questions(FERPLUS, splits.validation, landmarks["validation"], protocols)
-    plain = draft(quantise(model, calibration_crops(samples, config), config.architecture), config)
+    protocols = _protocols(chosen, prepared)
+    asked = Questions(prepared.report.data, chosen.faces, chosen.landmarks, protocols)
+    plain = exported(model, samples, config)
     figures, logits = ask_all([asked], config.variant, config.crop.rule(), int8_network(plain))
     eight = protocols[0]
-    int8_logits = logits[FERPLUS][eight.rows]
+    int8_logits = logits[asked.name][eight.rows]
     float_logits = float_network(model)(asked.crops(config.variant, config.crop.rule())[eight.rows])
     comparison = Comparison.of(float_logits, int8_logits, eight.truth)
     print(comparison)
@@ -94,6 +95,21 @@ def train(config: Config, data: Path, outputs: Outputs, cache: Path) -> Bundle:
     return bundle
 
 
+def exported(model: keras.Model, samples: Samples, config: Config) -> Bundle:
+    """Quantise a trained network; its temperature and figures are still to be measured.
+
+    Args:
+        model: float32, as `trainer.fit.fit` returns it.
+        samples: training faces, of which some calibrate the int8 network.
+        config: of the run.
+
+    Raises:
+        QuantisationError: the network does not convert.
+    """
+    content = quantise(model, calibration_crops(samples, config), config.architecture)
+    return draft(content, config, samples.faces.labels)
+
+
 def calibration_crops(samples: Samples, config: Config) -> npt.NDArray[np.uint8]:
     """Choose the training faces that the activations' ranges are measured on, prepared as the daemon does."""
     count = min(config.quantisation.faces, len(samples.faces))
@@ -102,12 +118,19 @@ def calibration_crops(samples: Samples, config: Config) -> npt.NDArray[np.uint8]
     return Questions("", chosen.faces, chosen.landmarks, []).crops(config.variant, config.crop.rule())
 
 
-def _samples(faces: Faces, landmarks: npt.NDArray[np.float32], limit: int | None) -> Samples:
-    rows = np.flatnonzero(faces.distributions.any(axis=1))[:limit]
-    return Samples(faces.subset(rows), landmarks[rows])
+def _taught(samples: Samples, limit: int | None = None) -> Samples:
+    """Keep the faces from which something can be learned, the first `limit` of them."""
+    return samples.subset(np.flatnonzero(samples.faces.distributions.any(axis=1))[:limit])
 
 
-def _list_dropped(splits: CleanSplits, run: Path) -> None:
-    dropped = {"train": splits.dropped_train, "validation": splits.dropped_validation}
-    print(", ".join(f"{len(names)} {split}" for split, names in dropped.items()), "faces dropped as copies")
-    (run / DROPPED).write_text(json.dumps(dropped, indent=1) + "\n")
+def _protocols(chosen: Samples, prepared: Prepared) -> list[Protocol]:
+    """Return what the validation faces are asked: as FER+ does where there are its votes, else one plain question."""
+    if chosen.faces.votes is None:
+        return [plain_protocol(chosen.faces)]
+    return ferplus_protocols(chosen.faces, prepared.everyone.of("train").faces)
+
+
+def _list_dropped(dropped: dict[str, list[str]], run: Path) -> None:
+    earlier = {split: names for split, names in dropped.items() if split != "test"}
+    print(", ".join(f"{len(names)} {split}" for split, names in earlier.items()), "faces dropped as copies")
+    (run / DROPPED).write_text(json.dumps(earlier, indent=1) + "\n")

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import yaml
 
-from trainer.datasets import FERPLUS_FOLDERS, LABELS
+from trainer.datasets import LABELS
+from trainer.readers.ferplus import FOLDERS, VOTERS
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -46,7 +47,7 @@ def draw(label: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def votes_for(label: int) -> list[int]:
-    return [8 if column == label else 0 for column in range(10)]
+    return [VOTERS if column == label else 0 for column in range(10)]
 
 
 def write_split(folder: Path, images: list[np.ndarray], votes: list[list[int]], first: int) -> None:
@@ -62,7 +63,7 @@ def write_split(folder: Path, images: list[np.ndarray], votes: list[list[int]], 
 def draw_ferplus(data: Path, each: tuple[int, int, int] = (30, 6, 3), labels: int = len(LABELS), seed: int = 0) -> Path:
     """Write `data/ferplus` with so many pictures of each class in train, validation and test."""
     rng = np.random.default_rng(seed)
-    for first, (folder, count) in enumerate(zip(FERPLUS_FOLDERS.values(), each, strict=True)):
+    for first, (folder, count) in enumerate(zip(FOLDERS.values(), each, strict=True)):
         classes = [label for label in range(labels) for _ in range(count)]
         images = [draw(label, rng) for label in classes]
         write_split(data / "ferplus" / folder, images, [votes_for(label) for label in classes], 10000 * first)

@@ -1,0 +1,96 @@
+"""What `emotion-trainer prepare` did, as tables and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+#: Names listed on the terminal; JSON has all.
+LISTED = 10
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of a data set.
+
+    Attributes:
+        data: its name.
+        location: where it lies.
+        stored: side of the stored pictures in pixels and their colour, such as `48×48 grey`.
+        subjects: persons known.
+        counts: split → class → faces, copies dropped; `-` are faces from which nothing is learned.
+        not_found: split → class → faces that the detector did not find, which are taken whole.
+        dropped: split → names of the faces that are also in a later split.
+        broken: name → why it was skipped: pictures that could not be read.
+        skipped: name → why it was skipped: what has no label, for instance.
+        notes: what else should be known.
+        seconds: taken.
+        cache: folder with the prepared pictures.
+    """
+
+    data: str
+    location: str
+    stored: str
+    subjects: int
+    counts: dict[str, dict[str, int]]
+    not_found: dict[str, dict[str, int]]
+    dropped: dict[str, list[str]]
+    broken: dict[str, str]
+    skipped: dict[str, str]
+    notes: tuple[str, ...]
+    seconds: float
+    cache: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as JSON's types."""
+        return {**asdict(self), "notes": list(self.notes)}
+
+
+def show(report: Report, console: Console) -> None:
+    """Print what was done: counts, and what was left out."""
+    console.print(_counts(report))
+    lines = [
+        f"stored as {report.stored}; {report.subjects or 'no'} subjects known",
+        *report.notes,
+        *_listed("copies of faces in a later split, dropped from", report.dropped),
+        *_named("broken pictures, skipped", report.broken),
+        *_named("skipped", report.skipped),
+        f"{report.seconds:.1f} s; kept in {report.cache}",
+    ]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _counts(report: Report) -> Table:
+    table = Table("class", title=f"{report.data}: faces, and how many of them the detector did not find")
+    for name in report.counts:
+        table.add_column(name, justify="right")
+    for label in next(iter(report.counts.values())):
+        table.add_row(label, *(_cell(report, name, label) for name in report.counts))
+    table.add_section()
+    totals = [_pair(sum(report.counts[name].values()), sum(report.not_found[name].values())) for name in report.counts]
+    table.add_row("all", *totals)
+    return table
+
+
+def _cell(report: Report, split: str, label: str) -> str:
+    return _pair(report.counts[split][label], report.not_found[split][label])
+
+
+def _pair(faces: int, lost: int) -> str:
+    return f"{faces} ({lost})" if lost else str(faces)
+
+
+def _listed(what: str, names: dict[str, list[str]]) -> list[str]:
+    return [f"{len(found)} {what} {split}" for split, found in names.items() if found]
+
+
+def _named(what: str, reasons: dict[str, str]) -> list[str]:
+    if not reasons:
+        return []
+    lines = [f"  {name}: {reason}" for name, reason in list(reasons.items())[:LISTED]]
+    more = [f"  and {len(reasons) - LISTED} more (--json lists all)"] if len(reasons) > LISTED else []
+    return [f"{len(reasons)} {what}:", *lines, *more]

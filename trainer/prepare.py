@@ -1,0 +1,173 @@
+"""From a data set to what training and evaluation work on: what `emotion-trainer prepare` does, step by step."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from trainer.config import Config
+from trainer.datasets import SPLITS, DataError, Faces, Samples, leaking
+from trainer.pictures import Floats, Picture, pictures
+from trainer.preparation import Report
+from trainer.readers import read
+from trainer.readers.reading import Image, Item, Reading, as_faces
+from trainer.split import split
+
+#: Stands for the class of a face from which nothing is learned.
+NOTHING = "-"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A data set, ready.
+
+    Attributes:
+        everyone: all faces, copies included, with the splits that they came to.
+        kept: bool (n,), which of them have no copy in a later split.
+        report: what was done.
+    """
+
+    everyone: Samples
+    kept: npt.NDArray[np.bool_]
+    report: Report
+
+    @cached_property
+    def samples(self) -> Samples:
+        """The faces without those that are also in a later split: training < validation < test."""
+        return self.everyone.subset(self.kept)
+
+
+def prepare(config: Config, data: Path, cache: Path) -> Prepared:
+    """Read, decode, find faces and eyes, split, and drop copies between splits.
+
+    The pictures are kept in `cache`; a run that was killed goes on from there.
+
+    Args:
+        config: its sections `data` and `crop`, and the seed of the split.
+        data: folder of the data sets.
+        cache: folder for the prepared pictures.
+
+    Raises:
+        DataError: the data are missing, not as their format says, or not fit for training.
+        WriteError: the cache cannot be written.
+    """
+    began = time.monotonic()
+    reading = read(config.data, data)
+    made = pictures(reading, config.crop, cache)
+    broken = {item.name: "no picture" for item, each in zip(reading.items, made, strict=True) if each is None}
+    items = [item for item, each in zip(reading.items, made, strict=True) if each is not None]
+    intact = [each for each in made if each is not None]
+    _refuse_unfit(reading, items)
+    images, landmarks, resized = _of_one_size(intact)
+    faces = as_faces(items, images, reading.labels, tuple(item.split for item in items))
+    faces = _split(faces, reading, config)
+    kept = ~leaking([each.fingerprint for each in intact], faces.splits)
+    everyone = Samples(faces, landmarks)
+    _refuse_untrained(reading, everyone.subset(kept).of("train").faces)
+    report = Report(
+        data=reading.name,
+        location=str(reading.location),
+        stored=f"{images.shape[1]}×{images.shape[2]} {config.crop.colour}",
+        subjects=len(set(faces.subjects) - {""}),
+        counts=_counts(faces, kept),
+        not_found=_counts(faces, kept & _lost(landmarks)),
+        dropped={name: list(faces.subset(~kept & _in(faces, name)).names) for name in SPLITS},
+        broken=broken,
+        skipped=reading.skipped,
+        notes=(*reading.notes, *resized, *_without_faces(faces)),
+        seconds=round(time.monotonic() - began, 2),
+        cache=str(cache),
+    )
+    return Prepared(everyone, kept, report)
+
+
+def _lost(landmarks: Floats) -> npt.NDArray[np.bool_]:
+    """Tell which faces (n,) the detector did not find."""
+    return np.asarray(np.isnan(landmarks).any(axis=(1, 2)))
+
+
+def _in(faces: Faces, name: str) -> npt.NDArray[np.bool_]:
+    return np.array([each == name for each in faces.splits], bool)
+
+
+def _classes(faces: Faces) -> list[str]:
+    """Return the name of each face's most probable class, or `NOTHING`."""
+    rows = zip(faces.truth().tolist(), faces.distributions, strict=True)
+    return [faces.labels[label] if shares.any() else NOTHING for label, shares in rows]
+
+
+def _counts(faces: Faces, chosen: npt.NDArray[np.bool_]) -> dict[str, dict[str, int]]:
+    classes = _classes(faces)
+    found = Counter((faces.splits[row], classes[row]) for row in np.flatnonzero(chosen).tolist())
+    rows = [*faces.labels, *([NOTHING] if NOTHING in classes else [])]
+    return {name: {label: found[name, label] for label in rows} for name in SPLITS}
+
+
+def _split(faces: Faces, reading: Reading, config: Config) -> Faces:
+    shares = config.data.validation, config.data.test
+    try:
+        splits = split(faces.truth(), faces.subjects, faces.splits, shares, config.seed)
+    except DataError as error:
+        raise DataError(f"{reading.location}: {error}") from None
+    return Faces(faces.labels, faces.images, faces.distributions, faces.names, faces.subjects, splits, faces.votes)
+
+
+def _of_one_size(made: Sequence[Picture]) -> tuple[Image, Floats, list[str]]:
+    """Return all pictures (n, side, side[, 3]) and landmarks (n, 6, 2) at the size that photographs or most have."""
+    sizes = {each.size for each in made if not each.photograph}
+    sides = Counter(len(each.pixels) for each in made)
+    cut = [len(each.pixels) for each in made if each.photograph]
+    side = cut[0] if cut else max(sides, key=lambda each: (sides[each], each))
+    images = np.stack([_resized(each.pixels, side) for each in made])
+    scales = np.array([side / len(each.pixels) for each in made], np.float32)[:, None, None]
+    landmarks = np.stack([each.landmarks for each in made])
+    moved = np.where(scales == 1, landmarks, (landmarks + 0.5) * scales - 0.5).astype(np.float32)
+    count = sum(each.size != (side, side) for each in made if not each.photograph)
+    if not count:
+        return images, moved, []
+    low, high = min(sizes), max(sizes)
+    spread = f"from {low[0]}×{low[1]} to {high[0]}×{high[1]}" if low != high else f"of {low[0]}×{low[1]}"
+    return images, moved, [f"{count} pictures {spread} pixels were resized to {side}×{side}"]
+
+
+def _resized(pixels: Image, side: int) -> Image:
+    if len(pixels) == side:
+        return pixels
+    how = cv2.INTER_AREA if len(pixels) > side else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(pixels, (side, side), interpolation=how), np.uint8)
+
+
+def _refuse_unfit(reading: Reading, items: list[Item]) -> None:
+    """Refuse a data set from which no classifier can be learned."""
+    if not items:
+        raise DataError(f"{reading.location}: not one of {len(reading.items)} pictures can be read; copy it again")
+    present = [label for i, label in enumerate(reading.labels) if any(item.shares[i] for item in items)]
+    if len(present) < 2:
+        shown = f"are all {present[0]!r}" if present else "show no class"
+        raise DataError(f"{reading.location}: {len(items)} faces {shown}; a classifier needs at least two classes")
+    empty = [label for label in reading.labels if label not in present]
+    if empty and reading.all_classes:
+        raise DataError(f"{reading.location}: no picture of class {empty[0]!r} can be read; replace or remove it")
+
+
+def _refuse_untrained(reading: Reading, train: Faces) -> None:
+    """Refuse to train without faces of a class that only validation or test has."""
+    for i, label in enumerate(train.labels):
+        if not train.distributions[:, i].any() and any(item.shares[i] for item in reading.items):
+            raise DataError(
+                f"{reading.location}: no face of class {label!r} is left for training; add faces, "
+                "or lower data.validation and data.test"
+            )
+
+
+def _without_faces(faces: Faces) -> list[str]:
+    empty = [label for i, label in enumerate(faces.labels) if not faces.distributions[:, i].any()]
+    return [f"no faces of {', '.join(empty)}: an answer of the network, but never taught"] if empty else []
