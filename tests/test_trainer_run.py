@@ -21,7 +21,8 @@ from edge.emotions import Classifier
 from edge.litert import Network
 from tests.parts.trainer_faces import draw_ck48, draw_ferplus, write_config
 from trainer.cli import main
-from trainer.datasets import LABELS, read_ferplus
+from trainer.datasets import LABELS
+from trainer.readers.ferplus import read_ferplus
 
 COMMAND = [sys.executable, "-c", "from trainer.cli import main; main()"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -244,8 +245,10 @@ def test_damaged_run_is_refused(finished, tmp_path, name):
 
 
 def test_gate_keeps_what_is_there(tmp_path):
-    # One class only: whatever is learned, every face gets it.
+    # One class but for one face: whatever is learned, every face gets it.
     data = draw_ferplus(tmp_path / "data", each=(16, 4, 2), labels=1)
+    table = data / "ferplus/FER2013Train/label.csv"
+    table.write_text(table.read_text().replace(",10,0,", ",0,10,", 1))
     config = write_config(tmp_path / "tiny.yaml", training={"epochs": 1})
     output = tmp_path / "kept.tflite"
     output.write_text("the model of yesterday")
@@ -368,7 +371,7 @@ def test_command_says_nothing_but_its_own(finished, tmp_path):
 
 def test_ship_writes_model_and_twin_where_evaluate_finds_them(finished, tmp_path, monkeypatch):
     monkeypatch.setattr("edge.bundle.DEFAULT_MODEL", tmp_path / "shipped/emotions.tflite")
-    monkeypatch.setattr("trainer.evaluate.FLOAT_TWINS", tmp_path / "twins")
+    monkeypatch.setattr("trainer.networks.FLOAT_TWINS", tmp_path / "twins")
     common = ("--data", finished.data)
     result = invoke("train", "--config", finished.config, "--run", finished.run, "--ship", *common)
     assert result.exit_code == 0, result.output

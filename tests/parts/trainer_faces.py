@@ -1,6 +1,7 @@
-"""Draws a small data set in FER+'s and CK+48's layouts: textures that tell the class."""
+"""Draws small data sets in the layouts that the trainer reads: textures that tell the class, and one real face."""
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 import yaml
 
+from tests.parts.samples import portrait
 from trainer.datasets import LABELS
 from trainer.readers.ferplus import FOLDERS, VOTERS
 
@@ -70,14 +72,61 @@ def draw_ferplus(data: Path, each: tuple[int, int, int] = (30, 6, 3), labels: in
     return data
 
 
-def draw_ck48(data: Path) -> Path:
-    """Write `data/ck48`: two subjects, one of odd number, each with anger and contempt."""
+def draw_ck48(
+    data: Path, subjects: Sequence[str] = ("S010", "S011"), labels: Sequence[str] = ("anger", "contempt")
+) -> Path:
+    """Write `data/ck48`: each subject with each label; there one subject of two has an odd number."""
     rng = np.random.default_rng(9)
-    for subject in ("S010", "S011"):
-        for label in ("anger", "contempt"):
+    for subject in subjects:
+        for label in labels:
             path = data / "ck48" / "CK+48" / label / f"{subject}_001_00000009.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             cv2.imwrite(str(path), draw(LABELS.index(label), rng))
+    return data
+
+
+def photograph(seed: int) -> np.ndarray:
+    """A grey 640×480 photograph with one real face, elsewhere and in other light for each seed."""
+    shift_x, shift_y = np.random.default_rng(seed).integers(-30, 31, 2)
+    moved = np.roll(cv2.cvtColor(portrait(), cv2.COLOR_BGR2GRAY), (shift_y, shift_x), (0, 1))
+    return np.asarray(np.clip(moved * (0.8 + 0.05 * (seed % 9)), 0, 255), np.uint8)
+
+
+def draw_sequence(
+    data: Path, subject: str, number: str = "001", frames: int = 5, label: str | None = "   3.0000000e+00\n"
+) -> None:
+    """Write a sequence of `data/ckplus` as CK+ has it, the same face in all frames; without a label if it is None."""
+    images = data / "ckplus/cohn-kanade-images" / subject / number
+    images.mkdir(parents=True)
+    for frame in range(1, frames + 1):
+        picture = photograph(int(subject[1:]) * 1000 + int(number) * 100 + frame)
+        cv2.imwrite(str(images / f"{subject}_{number}_{frame:08d}.png"), picture)
+    if label is not None:
+        emotion = data / "ckplus/Emotion" / subject / number
+        emotion.mkdir(parents=True)
+        (emotion / f"{subject}_{number}_{frames:08d}_emotion.txt").write_text(label)
+
+
+def draw_fer2013(data: Path, rows: list[tuple[object, str, str]], header: str = "emotion,pixels,Usage") -> Path:
+    """Write `data/fer2013.csv` with rows of emotion, pixels and Usage."""
+    data.mkdir(parents=True, exist_ok=True)
+    lines = [header, *(f"{code},{pixels},{usage}" for code, pixels, usage in rows)]
+    (data / "fer2013.csv").write_text("\n".join(lines) + "\n")
+    return data
+
+
+def pixels(image: np.ndarray) -> str:
+    """A picture as FER2013 writes it."""
+    return " ".join(str(level) for level in image.ravel())
+
+
+def draw_folders(data: Path, names: dict[str, int], seed: int = 0) -> Path:
+    """Write so many 48×48 pictures into each folder below `data`, for instance `train/happy`."""
+    rng = np.random.default_rng(seed)
+    for label, (name, count) in enumerate(names.items()):
+        (data / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            cv2.imwrite(str(data / name / f"{number:03d}.png"), draw(label % 8, rng))
     return data
 
 
