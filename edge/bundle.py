@@ -14,12 +14,13 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge.faces import CropRule
+from edge.faces import Colour, CropRule
 from edge.litert import Network, RuntimeMissingError
 
 MODEL_JSON = "model.json"
 LABELS_TXT = "labels.txt"
 SCHEMA = "emotion-edge/model/1"
+CHANNELS: dict[Colour, int] = {"grey": 1, "rgb": 3}
 #: Where the models that ship lie; exactly one of them is an emotion model.
 SHIPPED = Path(__file__).parent / "models"
 DEFAULT_MODEL = SHIPPED / "emotions.tflite"
@@ -51,8 +52,8 @@ class CropInfo(_Section):
 class InputInfo(_Section):
     """Shape (height, width, channels), colour, and how pixels 0–255 become floats: (pixel - mean) / deviation."""
 
-    shape: tuple[int, int, Literal[1]]
-    colour: Literal["grey"]
+    shape: tuple[int, int, Literal[1, 3]]
+    colour: Colour
     mean: float
     deviation: float = Field(gt=0)
 
@@ -146,6 +147,8 @@ def _check_sum(body: bytes, info: ModelInfo) -> None:
 def _check_tensors(body: bytes, info: ModelInfo) -> None:
     if info.input.shape[:2] != (info.crop.size, info.crop.size):
         raise BundleError(f"crop size {info.crop.size} does not fit the input {info.input.shape}")
+    if info.input.shape[2] != CHANNELS[info.input.colour]:
+        raise BundleError(f"colour {info.input.colour} does not fit the input {info.input.shape}")
     try:
         network = Network(body)
     except RuntimeMissingError:

@@ -55,7 +55,7 @@ class PictureClassifier:
         """Return the faces of a BGR picture, largest first."""
         portraits = []
         for face in self._detector(image):
-            values = self._classifier(crop(image, face.landmarks, self._classifier.rule))
+            values = self._classifier(crop(image, face.landmarks, self._classifier.rule, self._classifier.colour))
             probabilities = dict(zip(self._classifier.labels, map(float, values), strict=True))
             portraits.append(Portrait(face.box, face.confidence, probabilities))
         return portraits

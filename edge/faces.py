@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import resources
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from edge.litert import Network
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+#: What a network sees of a crop: grey (size, size), or red, green, blue (size, size, 3).
+Colour = Literal["grey", "rgb"]
 
 INPUT_SIDE = 256
 # The network regresses from a fixed grid: two anchors in each cell of 16 px, six in each of 32 px, all of unit size
@@ -117,26 +120,48 @@ def crop_transform(landmarks: Floats, rule: CropRule) -> Floats:
     return np.hstack([rotation, (target - rotation @ middle)[:, None]]).astype(np.float32)
 
 
-def crop(image: Image, landmarks: Floats, rule: CropRule) -> Image:
-    """Cut a face out of a BGR or grey picture: uint8 grey (size, size), what lies outside repeats the edge."""
+def crop(image: Image, landmarks: Floats, rule: CropRule, colour: Colour = "grey") -> Image:
+    """Cut a face out of a BGR or grey picture; what lies outside repeats the edge.
+
+    Args:
+        image: uint8 (height, width, 3) or (height, width); of a grey one the three colours are alike.
+        landmarks: float32 (6, 2) in the order of `Face.landmarks`.
+        rule: of the crop.
+        colour: what the network sees.
+
+    Returns:
+        uint8 (size, size), or with `rgb` (size, size, 3) in the order red, green, blue.
+    """
     transform = crop_transform(landmarks, rule)
     patch, transform = _shrunk_patch(image, transform, rule.size)
-    grey = cv2.cvtColor(patch, cv2.COLOR_BGR2GRAY) if patch.ndim == 3 else patch
     size = (rule.size, rule.size)
-    cut = cv2.warpAffine(grey, transform, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    seen = _converted(patch, colour)
+    cut = cv2.warpAffine(seen, transform, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(cut, np.uint8)
 
 
 def look(crop: Image) -> Floats:
     """Describe what a face looks like: float32 (256,) of unit length, its dot product with another's is in -1…1.
 
-    The aligned crop at 16×16 without its coarse shading: a second later a person still looks much like before, while
-    two persons seldom look alike beyond 0.5.
+    The aligned crop, in grey at 16×16 without its coarse shading: a second later a person still looks much like before,
+    while two persons seldom look alike beyond 0.5.
+
+    Args:
+        crop: as `crop` returns it, grey or RGB.
     """
+    crop = np.asarray(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), np.uint8) if crop.ndim == 3 else crop
     small = cv2.resize(crop, (LOOK_SIDE, LOOK_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
     small -= cv2.GaussianBlur(small, (0, 0), LOOK_SIDE / 6)
     small -= small.mean()
     return np.asarray(small / max(float(np.linalg.norm(small)), 1e-6), np.float32).ravel()
+
+
+def _converted(image: Image, colour: Colour) -> Image:
+    """Turn a BGR or grey picture into what the network sees."""
+    if image.ndim == 2:
+        return image if colour == "grey" else np.asarray(cv2.cvtColor(image, cv2.COLOR_GRAY2RGB), np.uint8)
+    code = cv2.COLOR_BGR2GRAY if colour == "grey" else cv2.COLOR_BGR2RGB
+    return np.asarray(cv2.cvtColor(image, code), np.uint8)
 
 
 def _shrunk_patch(image: Image, transform: Floats, size: int) -> tuple[Image, Floats]:

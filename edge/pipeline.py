@@ -169,7 +169,7 @@ class Analyser:
         height, width = image.shape[:2]
         observations = []
         for face in faces:
-            cut = crop(image, face.landmarks, self._classifier.rule)
+            cut = crop(image, face.landmarks, self._classifier.rule, self._classifier.colour)
             x, y, w, h = face.box
             box = Box(x / width, y / height, w / width, h / height)
             observations.append(Observation(box, face.confidence, self._classifier(cut), look(cut)))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.faces import LEFT_EYE, MOUTH, RIGHT_EYE, CropRule, Detector, _merge, crop, crop_transform
+from edge.faces import LEFT_EYE, MOUTH, RIGHT_EYE, CropRule, Detector, _merge, crop, crop_transform, look
 from tests.parts.samples import portrait
 
 #: Eyes 100 px apart, mouth 112 px below them: a face from the front, at the origin.
@@ -247,5 +247,30 @@ def test_crop_of_grey_and_colour_agree(truth):
     assert np.abs(colour.astype(int) - grey).max() <= 2
 
 
-def test_crop_of_the_smallest_picture():
-    assert (crop(np.full((1, 1, 3), 77, np.uint8), FRONTAL, CropRule()) == 77).all()
+@pytest.mark.parametrize("colour", ["grey", "rgb"])
+def test_crop_of_the_smallest_picture(colour):
+    assert (crop(np.full((1, 1, 3), 77, np.uint8), FRONTAL, CropRule(), colour) == 77).all()
+
+
+def test_colours_of_a_crop_are_red_green_and_blue_of_the_picture(truth):
+    rule = CropRule()
+    cut = crop(portrait(), truth.landmarks, rule, "rgb")
+    assert (cut.shape, cut.dtype) == ((48, 48, 3), np.uint8)
+    for channel, plane in enumerate((2, 1, 0)):  # OpenCV's pictures are blue, green, red
+        np.testing.assert_array_equal(
+            cut[..., channel], crop(np.ascontiguousarray(portrait()[..., plane]), truth.landmarks, rule)
+        )
+    assert np.abs(cut[..., 0].astype(int) - cut[..., 2]).max() > 20
+
+
+def test_crop_of_a_grey_picture_has_three_colours_alike(truth):
+    grey = cv2.cvtColor(portrait(), cv2.COLOR_BGR2GRAY)
+    cut = crop(grey, truth.landmarks, CropRule(), "rgb")
+    plain = crop(grey, truth.landmarks, CropRule())
+    np.testing.assert_array_equal(cut, np.repeat(plain[..., None], 3, axis=-1))
+
+
+def test_a_face_looks_the_same_in_grey_and_in_colour(truth):
+    grey, colour = (look(crop(portrait(), truth.landmarks, CropRule(), how)) for how in ("grey", "rgb"))
+    assert grey.shape == colour.shape == (256,)
+    assert grey @ colour > 0.999

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import Self
 
 from edge.faces import CropRule
 from trainer import TrainerError
@@ -49,6 +50,10 @@ class Crop(_Section):
         return self.size, self.size, 1 if self.colour == "grey" else 3
 
 
+#: Keys that an architecture cannot use: LeNet's depth is the number of its stages.
+UNUSED = {"lenet": ("stem", "blocks"), "vgg": ("stem",)}
+
+
 class Architecture(_Section):
     """Which network, how wide and deep; what is left out takes the value of that network's own file."""
 
@@ -62,11 +67,20 @@ class Architecture(_Section):
     activation: Literal["relu", "relu6", "leaky_relu", "hard_swish", "tanh"] | None = None
     dropout: float = Field(default=0.3, ge=0, lt=1)
 
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        for key in UNUSED.get(self.kind, ()):
+            if getattr(self, key) is not None:
+                raise ValueError(f"{self.kind} has no {key}; leave the key out")
+        return self
+
 
 class Distillation(_Section):
     """Part of the target comes from teachers (Hinton et al., arXiv:1503.02531)."""
 
-    soft_labels: Path = Field(description="file that `emotion-trainer train --teacher` or `teach` wrote")
+    soft_labels: Path | None = Field(
+        default=None, description="file that `emotion-trainer teach` wrote; if left out, what `train --teacher` wrote"
+    )
     share: float = Field(default=0.7, ge=0, le=1, description="of the target; the rest are the labels")
     temperature: float = Field(default=1, gt=0, description="softens the teachers' probabilities")
 
@@ -78,11 +92,15 @@ class Training(_Section):
     minutes: float | None = Field(default=None, gt=0, description="no epoch is begun after so much time")
     batch_size: int = Field(default=128, ge=1)
     optimizer: Literal["adamw", "adam", "sgd"] = Field(default="adamw", description="sgd has Nesterov momentum 0.9")
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=2e-3, gt=0, description="the highest")
     schedule: Literal["cosine", "linear", "constant"] = Field(default="cosine", description="after the warm-up, to 0")
     warmup_epochs: float = Field(default=2, ge=0)
-    weight_decay: float = Field(default=0.05, ge=0)
-    average_momentum: float = Field(default=0.999, ge=0, lt=1, description="of the moving average of the weights")
+    weight_decay: float = Field(
+        default=0.05, ge=0, description="of kernels; decoupled, but with adam a part of the gradient (then take less)"
+    )
+    average_momentum: float = Field(
+        default=0.999, ge=0, lt=1, description="of the moving average of the weights; 0: none"
+    )
     label_smoothing: float = Field(default=0, ge=0, lt=1)
     mixup: float = Field(default=0, ge=0, description="alpha of its beta distribution (arXiv:1710.09412); 0: none")
     class_weights: float = Field(
@@ -171,6 +189,21 @@ def changed(config: Config, changes: Mapping[str, Any]) -> Config:
     """
     where = ", ".join(f"{key}={value}" for key, value in changes.items())
     return _checked(_with(config.model_dump(), changes, where), where)
+
+
+def with_teachers(config: Config) -> Config:
+    """Return a configuration that learns from the teachers named on the command line.
+
+    Raises:
+        ConfigError: it learns from stored soft labels already.
+    """
+    settings = config.training.distillation or Distillation()
+    if settings.soft_labels:
+        raise ConfigError(
+            f"training.distillation.soft_labels: {settings.soft_labels} are what teachers answered; leave out the key "
+            "or --teacher"
+        )
+    return changed(config, {"training.distillation": settings.model_dump()})
 
 
 def _override(text: str) -> tuple[str, Any]:

@@ -6,11 +6,18 @@ from collections.abc import Callable
 
 import keras
 
-from trainer.architectures import compact
+from trainer.architectures import compact, inception, lenet, mobilenet, resnet, vgg
 from trainer.config import Architecture
 
 #: kind → builder of the network from input (float32, -1…1) to logits.
-BUILDERS: dict[str, Callable[[Architecture, keras.KerasTensor, int], keras.KerasTensor]] = {"compact": compact.build}
+BUILDERS: dict[str, Callable[[Architecture, keras.KerasTensor, int], keras.KerasTensor]] = {
+    "compact": compact.build,
+    "inception": inception.build,
+    "lenet": lenet.build,
+    "mobilenet": mobilenet.build,
+    "resnet": resnet.build,
+    "vgg": vgg.build,
+}
 
 
 def build(
