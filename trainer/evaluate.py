@@ -1,258 +1,181 @@
-"""Measures a model file and its float twin under every protocol that the data allow."""
+"""Measures a model file, its float twin and models of others under every protocol that the data allow."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
-from edge.bundle import Bundle, read_bundle
-from edge.emotions import Classifier
+from edge.bundle import Bundle, ModelInfo, read_bundle
+from edge.emotions import Classifier, softmax
 from edge.faces import CropRule
-from trainer import TrainerError
-from trainer.alignment import landmarks_of
-from trainer.augment import plain_crops
-from trainer.calibration import calibration_error
-from trainer.datasets import LABELS, DataError, Faces, present, read_ck48, read_ferplus, without_leaks
-from trainer.fit import normalise
-from trainer.metrics import Figures, figures, predictions
-from trainer.protocols import Protocol, ck_protocols, ferplus_protocols, odd_subjects
+from trainer.bootstrap import Difference, differences, intervals
+from trainer.datasets import DataError, Faces
+from trainer.evaluation import FLOAT, INT8, Answers, Evaluation, Judged, Rival
+from trainer.latency import Latency, race
+from trainer.metrics import Figures, figures, in_best_two, predictions
+from trainer.networks import Network, float_network, int8_network, load_twin
+from trainer.peers import Peer
+from trainer.protocols import Protocol
+from trainer.questions import CK, VARIANTS, Questions, Split, Variant, spread
 
 Floats = npt.NDArray[np.float32]
-#: Takes grey uint8 crops (n, size, size), gives logits (n, 8).
-Network = Callable[[npt.NDArray[np.uint8]], Floats]
-Split = Literal["validation", "test"]
-Variant = Literal["raw", "aligned"]
-VARIANTS: tuple[Variant, Variant] = ("aligned", "raw")
-FERPLUS, CK = "FER+", "CK+"
-#: Where the float networks behind the shipped model files lie, as `<name>.keras`.
-FLOAT_TWINS = Path(__file__).parent / "models"
-#: Who has looked at test data, when, and what was seen: committed.
-TEST_LOOKS = Path(__file__).parent / "test_looks.jsonl"
 
 
-class ModelError(TrainerError):
-    """A float network cannot be used; the message names the file and the remedy."""
-
-
-@dataclass(frozen=True)
-class Questions:
-    """Faces and what is asked about them.
-
-    Attributes:
-        name: `FER+` or `CK+`.
-        faces: the faces.
-        landmarks: float32 (n, 6, 2), NaN where the detector found none.
-        protocols: over the rows of `faces`.
-    """
-
-    name: str
-    faces: Faces
-    landmarks: Floats
-    protocols: list[Protocol]
-
-    def crops(self, variant: Variant, rule: CropRule) -> npt.NDArray[np.uint8]:
-        """Return the faces as the network sees them, uint8 (n, size, size)."""
-        return plain_crops(self.faces.images, self.landmarks if variant == "aligned" else None, rule)
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was measured.
-
-    Attributes:
-        networks: variant → `int8` or `float` → protocol → figures.
-        agreement: share of FER+ 8 faces to which int8 and float give the same class; None without a float network.
-        calibration_error: of the int8 network's probabilities on FER+ 8; None without FER+.
-        faces_not_found: data set → faces that went in whole because the detector found none.
-    """
-
-    model: Path
-    sha256: str
-    size: int
-    split: Split
-    variant: Variant
-    networks: dict[Variant, dict[str, dict[str, Figures]]]
-    agreement: float | None
-    calibration_error: float | None
-    faces_not_found: dict[str, int]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return it as JSON's types; the figures of the other variant stand under that variant's name."""
-        variants: dict[str, dict[str, Any]] = {
-            variant: {
-                name: {protocol: found.as_json() for protocol, found in by_protocol.items()}
-                for name, by_protocol in networks.items()
-            }
-            for variant, networks in self.networks.items()
-        }
-        own = variants.pop(self.variant)
-        return {
-            "model": str(self.model),
-            "sha256": self.sha256,
-            "bytes": self.size,
-            "split": self.split,
-            "variant": self.variant,
-            "int8": own["int8"],
-            "float": own.get("float"),
-            "agreement": self.agreement,
-            "ece": self.calibration_error,
-            "faces_not_found": self.faces_not_found,
-            **variants,
-        }
-
-
-def evaluate(path: Path, twin: Path | None, data: Path, split: Split, cache: Path) -> Report:
-    """Measure the model file `path` and its float twin on a split.
+def evaluate(
+    path: Path, twin: Path | None, sets: Sequence[Questions], split: Split, peers: Sequence[Peer] = ()
+) -> Evaluation:
+    """Measure the model file `path`, its float twin and `peers` on the same faces.
 
     Args:
         path: the model file.
         twin: its float network; None looks for the one that belongs to the shipped model of that name.
-        data: folder of the data sets.
-        split: `validation` (of CK+ the subjects of odd number) or `test` (of CK+ everybody).
-        cache: folder for landmarks.
+        sets: what is asked.
+        split: that the faces are of.
+        peers: models of others.
 
     Raises:
         BundleError: the model file cannot be used.
-        ModelError: the float network cannot be used.
-        DataError: the data are missing or broken.
+        NetworkError: the float network cannot be used.
+        DataError: model or peer and data have less than two classes in common.
     """
     bundle = read_bundle(path)
-    networks = {"int8": int8_network(bundle)}
-    model = _load_twin(bundle, twin)
+    info = bundle.info
+    for each in sets:
+        _check_labels(str(path), info.labels, each)
+        for peer in peers:
+            _check_labels(str(peer.path), peer.labels, each)
+    own = [each.coloured(info.input.colour) for each in sets]
+    networks = {INT8: int8_network(bundle)}
+    model = load_twin(bundle, twin)
     if model is not None:
-        networks["float"] = float_network(model)
-    sets = questions(data, split, cache)
-    variant = bundle.info.variant
-    rule = bundle.info.crop.rule()
-    measured = {
-        each: {name: ask_all(sets, each, rule, network) for name, network in networks.items()} for each in VARIANTS
+        networks[FLOAT] = float_network(model)
+    logits = {
+        variant: {name: _logits(own, variant, info, network) for name, network in networks.items()}
+        for variant in VARIANTS
     }
+    first = next((each for each in sets if _leads(each)), None)
     content = path.read_bytes()
-    logits = {name: found[1].get(FERPLUS) for name, found in measured[variant].items()}
-    eight = next((s.protocols[0] for s in sets if s.name == FERPLUS), None)
-    return Report(
+    return Evaluation(
         model=path,
         sha256=hashlib.sha256(content).hexdigest(),
         size=len(content),
+        info=info,
         split=split,
-        variant=variant,
-        networks={each: {name: found[0] for name, found in by_name.items()} for each, by_name in measured.items()},
-        agreement=_agreement(logits["int8"], logits.get("float"), eight),
-        calibration_error=_calibration(logits["int8"], eight, bundle.info.temperature),
-        faces_not_found={s.name: int(np.isnan(s.landmarks).any(axis=(1, 2)).sum()) for s in sets},
+        networks={v: {name: _judge_all(sets, found) for name, found in by.items()} for v, by in logits.items()},
+        leading=None if first is None else _answers(first, logits[info.variant][INT8], info.temperature),
+        agreement=None if first is None else _agreement(first, logits[info.variant]),
+        faces_not_found={each.name: each.not_found() for each in sets},
+        rivals={peer.name: _rival(peer, sets, logits[info.variant][INT8]) for peer in peers},
+        latency=_latency(bundle, own[0], sets[0], peers),
     )
 
 
-def int8_network(bundle: Bundle) -> Network:
-    """Return the daemon's own classifier, for many crops."""
-    classifier = Classifier(bundle)
-    return lambda crops: np.stack([classifier.logits(crop) for crop in crops])
-
-
-def float_network(model: keras.Model) -> Network:
-    """Return a float32 network, for many crops."""
-    return lambda crops: np.asarray(model.predict(normalise(crops), batch_size=256, verbose=0), np.float32)
-
-
 def ask_all(
-    sets: list[Questions], variant: Variant, rule: CropRule, network: Network
+    sets: Sequence[Questions], variant: Variant, rule: CropRule, network: Network
 ) -> tuple[dict[str, Figures], dict[str, Floats]]:
-    """Put every question to a network; returns protocol → figures, and data set → logits."""
-    found: dict[str, Figures] = {}
-    logits: dict[str, Floats] = {}
-    for each in sets:
-        logits[each.name] = network(each.crops(variant, rule))
-        found |= {p.name: ask(p, logits[each.name]) for p in each.protocols if len(p.rows)}
-    return found, logits
+    """Put every question to a network whose classes are those of the data.
 
-
-def ask(protocol: Protocol, logits: Floats) -> Figures:
-    """Judge the logits (n, 8) of all faces of a data set under one protocol."""
-    return figures(predictions(logits[protocol.rows], protocol.allowed), protocol.truth, LABELS)
-
-
-def questions(data: Path, split: Split, cache: Path) -> list[Questions]:
-    """Read the data sets that are there, leave out the others with a line on stderr.
-
-    The validation split is without copies of test images, as in training.
-
-    Raises:
-        DataError: none is there, or one is broken.
+    Returns:
+        protocol → figures, and data set → logits.
     """
-    sets = []
-    if present(data, "ferplus"):
-        official = read_ferplus(data)
-        faces = without_leaks(official).validation if split == "validation" else official["test"]
-        landmarks = landmarks_of(faces.images, cache, f"FER+ {split}")
-        sets.append(Questions(FERPLUS, faces, landmarks, ferplus_protocols(faces, official["train"])))
-    if present(data, "ck48"):
-        everybody = read_ck48(data)
-        landmarks = landmarks_of(everybody.images, cache, "CK+")
-        faces = odd_subjects(everybody) if split == "validation" else everybody
-        known = dict(zip(everybody.names, landmarks, strict=True))
-        chosen = np.array([known[name] for name in faces.names], np.float32).reshape(-1, 6, 2)
-        sets.append(Questions(CK, faces, chosen, ck_protocols(faces)))
-    for name, archive in ((FERPLUS, "ferplus"), (CK, "ck48")):
-        if not present(data, archive):
-            print(f"{data / archive}.tar: no such file; the {name} protocols are left out", file=sys.stderr)
-    if not sets:
-        raise DataError(f"{data}: holds neither ferplus.tar nor ck48.tar; name the folder with --data")
-    return sets
+    logits = {each.name: network(each.crops(variant, rule)) for each in sets}
+    return {p.name: ask(p, logits[s.name], s.faces.labels) for s in sets for p in s.protocols if len(p.rows)}, logits
 
 
-def record_look(report: Report, looks: Path) -> None:
-    """Append one line to the record of looks at test data."""
-    line = {
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "file": report.model.name,
-        "sha256": report.sha256,
-        "variant": report.variant,
-        **{
-            name: {protocol: found.summary() for protocol, found in by_protocol.items()}
-            for name, by_protocol in report.networks[report.variant].items()
-        },
-    }
-    with looks.open("a") as file:
-        file.write(json.dumps(line) + "\n")
+def ask(protocol: Protocol, logits: Floats, labels: tuple[str, ...]) -> Figures:
+    """Judge the logits (n, classes) of all faces of a data set under one protocol."""
+    asked = logits[protocol.rows]
+    among_two = in_best_two(asked, protocol.truth, protocol.allowed)
+    return figures(predictions(asked, protocol.allowed), protocol.truth, labels, among_two)
 
 
-def _load_twin(bundle: Bundle, given: Path | None) -> keras.Model | None:
-    path = given or FLOAT_TWINS / f"{bundle.info.name}.keras"
-    if not path.is_file():
-        if given:
-            raise ModelError(f"{path}: no such file; name the float network with --float or leave the option out")
-        print(f"{path}: no such file; only the int8 network is measured (--float names another)", file=sys.stderr)
-        return None
-    try:
-        model = keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError) as error:
-        raise ModelError(f"{path}: no Keras model ({(str(error).splitlines() or ['?'])[0]})") from None
-    expected = ((None, *bundle.info.input.shape), (None, len(bundle.info.labels)))
-    if (model.input_shape, model.output_shape) != expected:
-        raise ModelError(
-            f"{path}: {model.input_shape} → {model.output_shape} is not the model file's "
-            f"{expected[0]} → {expected[1]}; name its float network with --float"
+def _check_labels(path: str, labels: tuple[str, ...], asked: Questions) -> None:
+    common = [label for label in labels if label in asked.faces.labels]
+    if len(common) < 2:
+        raise DataError(
+            f"{path}: of its classes {', '.join(labels)} only {len(common)} are in {asked.name}; "
+            "measure it on its own data set with --config"
         )
-    return model
 
 
-def _agreement(int8: Floats | None, twin: Floats | None, eight: Protocol | None) -> float | None:
-    if int8 is None or twin is None or eight is None or not len(eight.rows):
+def _leads(asked: Questions) -> bool:
+    """Tell whether agreement and calibration are measured on the first protocol of a data set."""
+    return asked.name != CK and len(asked.protocols[0].rows) > 0
+
+
+def _logits(sets: Sequence[Questions], variant: Variant, info: ModelInfo, network: Network) -> dict[str, Floats]:
+    """Return data set → logits (n, classes of the data)."""
+    rule = info.crop.rule()
+    return {each.name: spread(network(each.crops(variant, rule)), info.labels, each.faces.labels) for each in sets}
+
+
+def _judge_all(sets: Sequence[Questions], logits: dict[str, Floats]) -> dict[str, Judged]:
+    return {p.name: _judge(p, logits[each.name], each.faces) for each in sets for p in each.protocols if len(p.rows)}
+
+
+def _judge(protocol: Protocol, logits: Floats, faces: Faces) -> Judged:
+    predicted = predictions(logits[protocol.rows], protocol.allowed)
+    chance = intervals(predicted, protocol.truth, len(faces.labels), _subjects(faces, protocol))
+    return Judged(ask(protocol, logits, faces.labels), chance)
+
+
+def _subjects(faces: Faces, protocol: Protocol) -> list[str]:
+    return [faces.subjects[row] for row in protocol.rows]
+
+
+def _rival(peer: Peer, sets: Sequence[Questions], ours: dict[str, Floats]) -> Rival:
+    """Measure a peer, and by how much the logits `ours` (by data set) are better."""
+    logits = {
+        each.name: spread(
+            np.stack([peer.logits(picture) for picture in each.faces.images]), peer.labels, each.faces.labels
+        )
+        for each in sets
+    }
+    first = next((each for each in sets if _leads(each)), None)
+    return Rival(
+        path=peer.path,
+        sha256=peer.description.sha256,
+        size=len(peer.content),
+        source=peer.description.source,
+        judged=_judge_all(sets, logits),
+        differences={
+            p.name: _differences(p, ours[each.name], logits[each.name], each.faces)
+            for each in sets
+            for p in each.protocols
+            if len(p.rows)
+        },
+        calibration_error=None if first is None else _answers(first, logits, 1.0).reliability().error,
+    )
+
+
+def _differences(protocol: Protocol, ours: Floats, theirs: Floats, faces: Faces) -> dict[str, Difference]:
+    mine, other = (predictions(logits[protocol.rows], protocol.allowed) for logits in (ours, theirs))
+    return differences(mine, other, protocol.truth, len(faces.labels), _subjects(faces, protocol))
+
+
+def _answers(asked: Questions, logits: dict[str, Floats], temperature: float) -> Answers:
+    first = asked.protocols[0]
+    probabilities = softmax(logits[asked.name][first.rows] / np.float32(temperature))
+    return Answers(first.name, asked.faces.subset(first.rows), first.truth, probabilities)
+
+
+def _agreement(asked: Questions, logits: dict[str, dict[str, Floats]]) -> float | None:
+    if FLOAT not in logits:
         return None
-    return float((int8[eight.rows].argmax(axis=1) == twin[eight.rows].argmax(axis=1)).mean())
+    rows = asked.protocols[0].rows
+    int8, twin = (logits[name][asked.name][rows].argmax(axis=1) for name in (INT8, FLOAT))
+    return float((int8 == twin).mean())
 
 
-def _calibration(int8: Floats | None, eight: Protocol | None, temperature: float) -> float | None:
-    if int8 is None or eight is None or not len(eight.rows):
-        return None
-    return calibration_error(int8[eight.rows], eight.truth, temperature)
+def _latency(bundle: Bundle, own: Questions, stored: Questions, peers: Sequence[Peer]) -> dict[str, Latency]:
+    """Time ours from its crop on, and each peer from the stored picture on, with all that it does to it."""
+    crop = own.crops("raw", bundle.info.crop.rule())[0]
+    picture = stored.faces.images[0]
+    networks: dict[str, Callable[[], object]] = {INT8: partial(Classifier(bundle).logits, crop)}
+    networks |= {peer.name: partial(peer.logits, picture) for peer in peers}
+    return race(networks)
