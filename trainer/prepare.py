@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from trainer.config import Config
 from trainer.datasets import SPLITS, DataError, Faces, Samples, leaking
-from trainer.pictures import Floats, Picture, pictures
 from trainer.preparation import Report
 from trainer.readers import read
 from trainer.readers.reading import Image, Item, Reading, as_faces
 from trainer.split import split
+from trainer.stored_pictures import Floats, Picture, pictures
 
 #: Stands for the class of a face from which nothing is learned.
 NOTHING = "-"
@@ -122,7 +122,6 @@ def _split(faces: Faces, reading: Reading, config: Config) -> Faces:
 
 def _of_one_size(made: Sequence[Picture]) -> tuple[Image, Floats, list[str]]:
     """Return all pictures (n, side, side[, 3]) and landmarks (n, 6, 2) at the size that photographs or most have."""
-    sizes = {each.size for each in made if not each.photograph}
     sides = Counter(len(each.pixels) for each in made)
     cut = [len(each.pixels) for each in made if each.photograph]
     side = cut[0] if cut else max(sides, key=lambda each: (sides[each], each))
@@ -130,12 +129,17 @@ def _of_one_size(made: Sequence[Picture]) -> tuple[Image, Floats, list[str]]:
     scales = np.array([side / len(each.pixels) for each in made], np.float32)[:, None, None]
     landmarks = np.stack([each.landmarks for each in made])
     moved = np.where(scales == 1, landmarks, (landmarks + 0.5) * scales - 0.5).astype(np.float32)
-    count = sum(each.size != (side, side) for each in made if not each.photograph)
-    if not count:
-        return images, moved, []
-    low, high = min(sizes), max(sizes)
-    spread = f"from {low[0]}×{low[1]} to {high[0]}×{high[1]}" if low != high else f"of {low[0]}×{low[1]}"
-    return images, moved, [f"{count} pictures {spread} pixels were resized to {side}×{side}"]
+    return images, moved, _sizes_note([each.size for each in made if not each.photograph], side)
+
+
+def _sizes_note(sizes: list[tuple[int, int]], side: int) -> list[str]:
+    others = [size for size in sizes if size != (side, side)]
+    if not others:
+        return []
+    (width, height), (most_width, most_height) = min(others), max(others)
+    low, high = f"{width}×{height}", f"{most_width}×{most_height}"
+    spread = f"of {low}" if low == high else f"from {low} to {high}"
+    return [f"{len(others)} pictures {spread} pixels were resized to {side}×{side}"]
 
 
 def _resized(pixels: Image, side: int) -> Image:
