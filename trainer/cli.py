@@ -6,13 +6,19 @@ import importlib.util
 
 import click
 
+from trainer.commands.compare import compare
 from trainer.commands.evaluate import evaluate
+from trainer.commands.export import export
+from trainer.commands.folds import folds
+from trainer.commands.inspect import inspect
 from trainer.commands.margins import margins
 from trainer.commands.options import fail
 from trainer.commands.prepare import prepare
+from trainer.commands.teach import teach
 from trainer.commands.train import train
 
-NEEDED = ("jinja2", "keras", "matplotlib", "optuna", "rich", "sklearn", "tensorflow")
+# Not what Keras runs on: `trainer.quiet` looks for that.
+NEEDED = ("jinja2", "keras", "matplotlib", "optuna", "rich", "sklearn")
 INSTALL = "pip install 'emotion-edge[trainer]'"
 
 
@@ -24,5 +30,5 @@ def main() -> None:
         fail(f"{', '.join(missing)} not installed: {INSTALL}")
 
 
-for command in (prepare, train, evaluate, margins):
+for command in (prepare, train, export, teach, folds, compare, evaluate, inspect, margins):
     main.add_command(command)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import keras
+import numpy as np
 
 from trainer import TrainerError
 
@@ -47,9 +49,14 @@ def on(device: Device) -> AbstractContextManager[Any]:
     return scope
 
 
-def repeatable() -> None:
-    """Have the same operations give the same bits every time; JAX on a processor does so by itself."""
+def repeatable(seed: int) -> None:
+    """Start all random numbers from `seed`, and have the same operations give the same bits every time."""
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
+        keras.utils.set_random_seed(seed)
         tf.config.experimental.enable_op_determinism()
+    else:
+        # Keras's own function would import TensorFlow wherever it is installed. Each layer seeds its numbers from here.
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002

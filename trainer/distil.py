@@ -74,7 +74,7 @@ def read(path: Path) -> SoftLabels:
     Raises:
         DistillationError: there are none, or they are damaged.
     """
-    remedy = "write them with emotion-trainer teach"
+    remedy = "write them with emotion-trainer teach, or name teachers with --teacher"
     try:
         with np.load(path, allow_pickle=False) as archive:
             if str(archive["format"]) != FORMAT:
@@ -119,15 +119,15 @@ def softened(probabilities: Floats, temperature: float) -> Floats:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
-def taught(targets: Floats, faces: Faces, settings: Distillation) -> Floats:
-    """Give the teachers their share of the targets (n, classes).
+def taught(targets: Floats, faces: Faces, settings: Distillation, path: Path) -> Floats:
+    """Give the teachers, whose soft labels lie in `path`, their share of the targets (n, classes).
 
     Cross-entropy is linear in the target, so this is the weighted sum of the loss against both.
 
     Raises:
         DistillationError: there are no soft labels, or they do not fit.
     """
-    found = lookup(read(settings.soft_labels), faces, settings.soft_labels)
+    found = lookup(read(path), faces, path)
     return np.asarray(
         (1 - settings.share) * targets + settings.share * softened(found, settings.temperature), np.float32
     )

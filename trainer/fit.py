@@ -28,6 +28,7 @@ from trainer.judge import MEASURED, Judge, float32_network
 from trainer.optimisers import optimiser
 from trainer.run_folder import (
     CHECKPOINT,
+    SOFT_LABELS,
     WEIGHTS,
     CheckpointError,
     check,
@@ -39,7 +40,7 @@ from trainer.run_folder import (
     write_log,
 )
 
-__all__ = ["DEVIATION", "MEAN", "CheckpointError", "check", "fit", "normalise", "read_log", "record"]
+__all__ = ["DEVIATION", "MEAN", "CheckpointError", "fit", "normalise", "read_log", "ready", "record"]
 
 Floats = npt.NDArray[np.float32]
 AfterEpoch = Callable[[int, float], None]
@@ -71,11 +72,12 @@ def fit(
         TrainingError: the loss is no number any more.
         WriteError: the disk is full.
     """
-    check(run, config)
-    if not is_finished(run):
-        devices.require(config.training.device)
-        if config.training.keep == "best" and not len(validation):
-            raise DataError("no validation faces to choose the best epoch on; raise data.validation, or keep: last")
+    ready(run, config)
+    if not len(validation) and (config.training.keep == "best" or config.training.patience):
+        raise DataError(
+            "no validation faces to choose the best epoch on; raise data.validation, or take training.keep last "
+            "without training.patience"
+        )
     with occupied(run):
         record(run, config)
         if not is_finished(run):
@@ -84,10 +86,21 @@ def fit(
         return _kept_network(run, config, len(train.faces.labels))
 
 
+def ready(run: Path, config: Config) -> None:
+    """Check that a training with this configuration can begin or go on in `run`; nothing is written.
+
+    Raises:
+        CheckpointError: what lies there is of another configuration or unreadable.
+        DeviceError: the GPU asked for is not there.
+    """
+    check(run, config)
+    if not is_finished(run):
+        devices.require(config.training.device)
+
+
 def _train(train: Samples, validation: Samples, config: Config, run: Path, after_epoch: AfterEpoch | None) -> None:
-    targets, weights = _targets(train, config.training)
-    keras.utils.set_random_seed(config.seed)
-    devices.repeatable()
+    targets, weights = _targets(train, config.training, run)
+    devices.repeatable(config.seed)
     learner = _learner(config, len(train.faces.labels), steps_of(len(train), config))
     judge = Judge(config, validation)
     state = _resume(run, learner) if (run / CHECKPOINT).is_file() else State()
@@ -121,12 +134,13 @@ def _train(train: Samples, validation: Samples, config: Config, run: Path, after
     _finish(run, judge.network, state)
 
 
-def _targets(train: Samples, training: Training) -> tuple[Floats, Floats]:
+def _targets(train: Samples, training: Training, run: Path) -> tuple[Floats, Floats]:
     """Return what each face should be answered with (n, classes), and how much it counts (n,)."""
     labels = train.faces.distributions
     targets = smoothed(labels, training.label_smoothing)
     if training.distillation:
-        targets = taught(targets, train.faces, training.distillation)
+        path = training.distillation.soft_labels or run / SOFT_LABELS
+        targets = taught(targets, train.faces, training.distillation, path)
     return targets, class_weights(labels, training.class_weights)
 
 

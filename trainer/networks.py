@@ -14,6 +14,7 @@ from edge.bundle import Bundle
 from edge.emotions import Classifier
 from trainer import TrainerError
 from trainer.inputs import normalise
+from trainer.judge import logits_of
 
 #: Takes uint8 crops (n, size, size), or RGB (n, size, size, 3); gives float32 logits (n, classes).
 Network = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
@@ -33,7 +34,7 @@ def int8_network(bundle: Bundle) -> Network:
 
 def float_network(model: keras.Model) -> Network:
     """Return a float32 network, for many crops."""
-    return lambda crops: np.asarray(model.predict(normalise(crops), batch_size=256, verbose=0), np.float32)
+    return lambda crops: logits_of(model, normalise(crops))
 
 
 def load_twin(bundle: Bundle, given: Path | None) -> keras.Model | None:

@@ -1,12 +1,22 @@
-"""Keeps TensorFlow's own messages off the terminal."""
+"""Loads Keras, and keeps its backends' own messages off the terminal."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
+from trainer import TrainerError
+
+#: Of Keras, the default first.
+BACKENDS = ("tensorflow", "jax")
+
+
+class BackendError(TrainerError):
+    """Keras cannot run on the backend asked for."""
 
 
 @contextmanager
@@ -29,12 +39,27 @@ def silence() -> Iterator[None]:
                 os.close(original)
 
 
-def load_keras() -> None:
-    """Import keras on TensorFlow, the backend that can write `.tflite`, without the dozen lines it greets with."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    with silence():
-        import keras  # noqa: F401
-        import tensorflow as tf
+def load_keras(*, any_backend: bool = False) -> None:
+    """Import keras without the dozen lines it greets with.
 
-        tf.config.list_physical_devices()  # looks for a GPU now, and complains now if there is none
+    Args:
+        any_backend: take the one that `KERAS_BACKEND` names, which is enough for training. Otherwise it is TensorFlow,
+            the only one that can write `.tflite`.
+
+    Raises:
+        BackendError: the backend is unknown or not installed.
+    """
+    backend = os.environ.get("KERAS_BACKEND", BACKENDS[0]) if any_backend else BACKENDS[0]
+    if backend not in BACKENDS:
+        raise BackendError(f"KERAS_BACKEND={backend}: choose one of {', '.join(BACKENDS)}")
+    if importlib.util.find_spec(backend) is None:
+        raise BackendError(f"{backend}, on which Keras is to run, is not installed: pip install {backend}")
+    os.environ["KERAS_BACKEND"] = backend
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with silence():
+        import keras
+
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # looks for a GPU now, and complains now if there is none

@@ -21,6 +21,8 @@ CHECKPOINT = "checkpoint.npz"
 #: The weights of the epoch that is kept; there once the training is finished.
 WEIGHTS = "best.weights.h5"
 LOCK = "checkpoint.lock"
+#: What the teachers named on the command line answered.
+SOFT_LABELS = "soft_labels.npz"
 #: Keys of the configuration that the weights do not depend on, or that only say where they are learned.
 NOT_LEARNED_FROM: dict[str, Any] = {"variant": True, "quantisation": True, "folds": True, "training": {"device"}}
 

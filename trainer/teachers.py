@@ -95,22 +95,20 @@ def write_soft_labels(path: Path, named: Sequence[str], samples: Samples) -> Non
     What lies there already stays if it is of the same teachers and faces.
 
     Raises:
-        TrainerError: a teacher does not fit, or the file cannot be written.
+        DistillationError: what lies there is something else, or a teacher does not fit.
+        BundleError: a teacher's model file cannot be used.
+        CheckpointError: a teacher's `.keras` file cannot be used.
+        ConfigError: a teacher's configuration cannot be used.
+        WriteError: the file cannot be written.
     """
     teachers = [open_teacher(each, samples.faces.labels) for each in named]
-    if path.is_file() and _same(path, teachers, samples):
+    if not path.exists():
+        write(path, teach(teachers, samples))
         return
-    write(path, teach(teachers, samples))
-
-
-def _same(path: Path, teachers: Sequence[Teacher], samples: Samples) -> bool:
-    try:
-        found = read(path)
-    except DistillationError:
-        return False
-    return found.teachers == tuple(teacher.name() for teacher in teachers) and np.array_equal(
-        found.faces, digests(samples.faces.images)
-    )
+    found = read(path)
+    names = tuple(teacher.name() for teacher in teachers)
+    if found.teachers != names or not np.array_equal(found.faces, digests(samples.faces.images)):
+        raise DistillationError(f"{path}: holds soft labels of other teachers or faces; choose another file or run")
 
 
 def _model_file(path: Path, labels: tuple[str, ...]) -> Teacher:

@@ -1,4 +1,4 @@
-"""From data sets to a model file: what `emotion-trainer train` does, step by step."""
+"""From data sets to a model file: what `emotion-trainer train` and `export` do, step by step."""
 
 from __future__ import annotations
 
@@ -9,21 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import keras
-import numpy as np
-import numpy.typing as npt
 
-from edge.bundle import Bundle
-from trainer.calibration import best_temperature
+from trainer.checkpoints import copy_weights, load_network
 from trainer.config import Config
-from trainer.datasets import DataError, Samples
-from trainer.evaluate import ask_all
-from trainer.export import draft, write
-from trainer.fit import fit, record
-from trainer.networks import float_network, int8_network
-from trainer.prepare import Prepared, prepare
-from trainer.protocols import Protocol, ferplus_protocols, plain_protocol
-from trainer.quantise import Comparison, quantise
-from trainer.questions import Questions
+from trainer.files import WriteError, replace_file
+from trainer.fit import fit, ready
+from trainer.judge import float32_network
+from trainer.material import Material, material_of
+from trainer.quiet import silence
+from trainer.run_folder import SOFT_LABELS, record
+from trainer.teachers import write_soft_labels
 
 DROPPED = "dropped.json"
 
@@ -43,94 +38,82 @@ class Outputs:
     twins: Sequence[Path]
 
 
-def train(config: Config, data: Path, outputs: Outputs, cache: Path) -> Bundle:
+def train(config: Config, data: Path, outputs: Outputs, cache: Path, teachers: Sequence[str] = ()) -> None:
     """Train, or go on training, quantise, check, and write the model file.
+
+    Where Keras does not run on TensorFlow, the training ends with the float network: `export` makes a model file of it.
 
     Args:
         config: the run's configuration.
         data: folder of the data sets.
         outputs: where the results go.
         cache: folder for prepared pictures.
+        teachers: networks to learn from beside the labels, named as in `trainer.teachers.open_teacher`.
 
     Raises:
-        DataError: the data are missing or broken.
-        CheckpointError: the run's folder belongs to another configuration.
-        QuantisationError: the int8 network is too much worse; nothing was written.
+        TrainerError: something that the user can put right; what was there before is as it was.
     """
-    prepared = prepare(config, data, cache)
-    samples = _taught(prepared.samples.of("train"), config.limit)
-    chosen = prepared.samples.of("validation")
-    validation = _taught(chosen)
-    if not len(validation):
-        raise DataError(f"{prepared.report.location}: no faces to choose on; raise data.validation")
+    ready(outputs.run, config)
+    material = material_of(config, data, cache)
     record(outputs.run, config)
-    _list_dropped(prepared.report.dropped, outputs.run)
-    print(f"{len(samples.faces)} faces to train on, {len(validation.faces)} to choose on")
-    model = fit(samples, validation, config, outputs.run)
-
-    protocols = _protocols(chosen, prepared)
-    asked = Questions(prepared.report.data, chosen.faces, chosen.landmarks, protocols)
-    plain = exported(model, samples, config)
-    figures, logits = ask_all([asked], config.variant, config.crop.rule(), int8_network(plain))
-    eight = protocols[0]
-    int8_logits = logits[asked.name][eight.rows]
-    float_logits = float_network(model)(asked.crops(config.variant, config.crop.rule())[eight.rows])
-    comparison = Comparison.of(float_logits, int8_logits, eight.truth)
-    print(comparison)
-    comparison.check()
-    measured = {
-        "temperature": round(best_temperature(int8_logits, eight.truth), 4),
-        "accuracies": {name: {**found.summary(), "split": "validation"} for name, found in figures.items()},
-        "agreement": round(comparison.agreement, 6),
-    }
-    bundle = Bundle(plain.info.model_copy(update=measured), plain.content)
-    for path in outputs.twins:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".partial.{path.name}")
-        model.save(partial)
-        os.replace(partial, path)
-    for path in outputs.models:
-        write(bundle, path)
-        print(f"{path}: {path.stat().st_size:,} bytes, temperature {bundle.info.temperature}")
-    return bundle
+    _list_dropped(material.prepared.report.dropped, outputs.run)
+    if teachers:
+        write_soft_labels(outputs.run / SOFT_LABELS, teachers, material.train)
+    print(f"{len(material.train)} faces to train on, {len(material.validation)} to choose on")
+    model = fit(material.train, material.validation, config, outputs.run)
+    if keras.backend.backend() != "tensorflow":
+        _write_twins(model, outputs.twins)
+        print(
+            f"{outputs.twins[0]}: trained on {keras.backend.backend()}; `emotion-trainer export {outputs.twins[0]} "
+            "--config …` makes a model file of it where TensorFlow is installed"
+        )
+        return
+    _write_all(model, material, config, outputs)
 
 
-def exported(model: keras.Model, samples: Samples, config: Config) -> Bundle:
-    """Quantise a trained network; its temperature and figures are still to be measured.
+def export(path: Path, config: Config, data: Path, model_file: Path, cache: Path) -> None:
+    """Make a model file of a `.keras` file, whichever backend it was trained on.
 
     Args:
-        model: float32, as `trainer.fit.fit` returns it.
-        samples: training faces, of which some calibrate the int8 network.
-        config: of the run.
+        path: the `.keras` file.
+        config: that it was trained with.
+        data: folder of the data sets, for calibration and measurement.
+        model_file: where to write.
+        cache: folder for prepared pictures.
 
     Raises:
-        QuantisationError: the network does not convert.
+        TrainerError: something that the user can put right; what was there before is as it was.
     """
-    content = quantise(model, calibration_crops(samples, config), config.architecture)
-    return draft(content, config, samples.faces.labels)
+    source = load_network(path)
+    material = material_of(config, data, cache)
+    network = float32_network(config, len(material.train.faces.labels))
+    copy_weights(path, source, network)
+    _write_all(network, material, config, Outputs(path.parent, [model_file], []))
 
 
-def calibration_crops(samples: Samples, config: Config) -> npt.NDArray[np.uint8]:
-    """Choose the training faces that the activations' ranges are measured on, prepared as the daemon does."""
-    count = min(config.quantisation.faces, len(samples.faces))
-    rows = np.random.default_rng(config.seed).choice(len(samples.faces), count, replace=False)
-    chosen = Samples(samples.faces.subset(rows), samples.landmarks[rows])
-    return Questions("", chosen.faces, chosen.landmarks, []).crops(config.variant, config.crop.rule())
+def _write_all(model: keras.Model, material: Material, config: Config, outputs: Outputs) -> None:
+    # Not before: it needs TensorFlow, without which one can train.
+    from trainer.delivery import deliver, write_models
+
+    bundle = deliver(model, material, config)
+    _write_twins(model, outputs.twins)
+    write_models(bundle, outputs.models)
 
 
-def _taught(samples: Samples, limit: int | None = None) -> Samples:
-    """Keep the faces from which something can be learned, the first `limit` of them."""
-    return samples.subset(np.flatnonzero(samples.faces.distributions.any(axis=1))[:limit])
-
-
-def _protocols(chosen: Samples, prepared: Prepared) -> list[Protocol]:
-    """Return what the validation faces are asked: as FER+ does where there are its votes, else one plain question."""
-    if chosen.faces.votes is None:
-        return [plain_protocol(chosen.faces)]
-    return ferplus_protocols(chosen.faces, prepared.everyone.of("train").faces)
+def _write_twins(model: keras.Model, paths: Sequence[Path]) -> None:
+    for path in paths:
+        partial = path.with_name(f".partial.{path.name}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with silence():  # Keras imports TensorFlow here if it finds it, whatever it runs on
+                model.save(partial)
+            os.replace(partial, path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise WriteError(f"{path}: {error.strerror}; make room there, or choose another folder") from None
 
 
 def _list_dropped(dropped: dict[str, list[str]], run: Path) -> None:
     earlier = {split: names for split, names in dropped.items() if split != "test"}
     print(", ".join(f"{len(names)} {split}" for split, names in earlier.items()), "faces dropped as copies")
-    (run / DROPPED).write_text(json.dumps(earlier, indent=1) + "\n")
+    replace_file(run / DROPPED, (json.dumps(earlier, indent=1) + "\n").encode())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, SET_OPTION, one_line
+from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, SET_OPTION, TEACHER_OPTION, one_line
 
 
 @click.command()
@@ -14,27 +14,39 @@ from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, SET_OPTIO
 @click.option("--run", type=FOLDER, help="Folder of checkpoints and log.  [default: trainer/runs/NAME]")
 @click.option("--output", type=FILE, help="The model file.  [default: RUN/NAME.tflite]")
 @click.option("--ship", is_flag=True, help="Write it to edge/models and its float twin to trainer/models too.")
+@TEACHER_OPTION
 @SET_OPTION
 @DATA_OPTION
 def train(
-    config: Path, run: Path | None, output: Path | None, ship: bool, overrides: tuple[str, ...], data: Path | None
+    config: Path,
+    run: Path | None,
+    output: Path | None,
+    ship: bool,
+    teachers: tuple[str, ...],
+    overrides: tuple[str, ...],
+    data: Path | None,
 ) -> None:
-    """Train a model, or go on where a run ended, and write the model file."""
+    """Train a model, or go on where a run ended, and write the model file.
+
+    With KERAS_BACKEND=jax it trains on JAX and writes the float network, from which `export` makes the model file.
+    """
     with one_line():
         from edge.bundle import DEFAULT_MODEL
-        from trainer.config import load_config
+        from trainer.config import load_config, with_teachers
         from trainer.datasets import data_folder
         from trainer.quiet import load_keras
 
         settings = load_config(config, overrides)
+        if teachers:
+            settings = with_teachers(settings)
         folder = data_folder(data)
-        load_keras()
+        load_keras(any_backend=True)
         from trainer import train as steps
-        from trainer.evaluate import FLOAT_TWINS
+        from trainer.networks import FLOAT_TWINS
 
         run = run or Path("trainer/runs") / settings.name
         twin = f"{settings.name}.keras"
         models, twins = [output or run / f"{settings.name}.tflite"], [run / twin]
         if ship:
             models, twins = [*models, DEFAULT_MODEL], [*twins, FLOAT_TWINS / twin]
-        steps.train(settings, folder, steps.Outputs(run, models, twins), CACHE)
+        steps.train(settings, folder, steps.Outputs(run, models, twins), CACHE, teachers)
