@@ -97,6 +97,10 @@ class Samples:
         """Keep only `rows` (indices or a mask)."""
         return Samples(self.faces.subset(rows), self.landmarks[rows])
 
+    def labelled(self) -> Samples:
+        """Keep only the faces from which something can be learned."""
+        return self.subset(np.flatnonzero(self.faces.distributions.any(axis=1)))
+
     def of(self, split: str) -> Samples:
         """Keep only the faces of a split."""
         return self.subset(np.array([each == split for each in self.faces.splits], bool))
