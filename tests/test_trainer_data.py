@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from trainer.readers.ck48 import read_ck48
 from trainer.readers.ferplus import FOLDERS, distribution, read_ferplus, trainable
 
 TRAIN = FOLDERS["train"]
+CONFIGS = Path(__file__).parents[1] / "configs/trainer"
 
 
 @pytest.fixture
@@ -217,6 +219,7 @@ def test_wrong_ck48_folder_is_refused(tmp_path):
         ("name: tiny\narchitecture: {stages: [32, 0]}\n", "architecture.stages.1: Input should be greater"),
         ("name: Tiny Model\n", "name: String should match"),
         ("name: tiny\nvariant: rotated\n", "variant: Input should be 'raw' or 'aligned'"),
+        ("name: tiny\ndata: {validation: 0.5, test: 0.5}\n", "data: Value error, validation and test leave nothing"),
         ("name: [\n", "no YAML"),
         ("", "file: Input should be a valid dictionary"),
         ("\udcff", "no text file"),
@@ -234,6 +237,15 @@ def test_missing_configuration_is_refused(data, tmp_path):
     assert "none.yaml: No such file" in refusal(tmp_path, data, tmp_path / "none.yaml")
 
 
-def test_shipped_configuration_is_valid():
-    config = load_config(Path(__file__).parents[1] / "configs/trainer/ferplus.yaml")
-    assert config.variant == "aligned"
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid(path):
+    assert load_config(path).variant == "aligned"
+
+
+def test_one_configuration_shows_every_key():
+    shown = yaml.safe_load((CONFIGS / "ckplus.yaml").read_text())
+    complete = load_config(CONFIGS / "ckplus.yaml").model_dump()
+    for name, value in complete.items():
+        assert name in shown
+        if isinstance(value, dict):
+            assert set(shown[name]) == set(value), name

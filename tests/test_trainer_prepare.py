@@ -19,6 +19,8 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.bundle import read_bundle
+from edge.emotions import Classifier
 from edge.faces import CropRule, Detector, crop
 from tests.parts.samples import portrait
 from tests.parts.trainer_faces import (
@@ -63,8 +65,13 @@ def refusal(result: Result) -> str:
     return line
 
 
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="module")
-def ckplus(tmp_path_factory) -> Path:
+def ckplus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small CK+: six persons, a sequence each, and one unlabelled; a picture broken, another without a face."""
     data = tmp_path_factory.mktemp("ckplus")
     for number in range(1, 7):
@@ -301,10 +308,8 @@ def test_broken_pictures_are_skipped_and_listed(tmp_path):
     (train / "fer0000003.png").write_bytes(b"no picture")
     (train / "fer0000004.png").unlink()
     settings = write_config(tmp_path / "tiny.yaml")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path)
-        result = invoke("prepare", "--config", settings, "--data", data, "--json")
-        shown = invoke("prepare", "--config", settings, "--data", data)
+    result = invoke("prepare", "--config", settings, "--data", data, "--json")
+    shown = invoke("prepare", "--config", settings, "--data", data)
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["broken"] == {f"fer000000{number}.png": "no picture" for number in (1, 2, 3)}
@@ -458,3 +463,45 @@ def test_full_disk_is_told_in_one_line_and_leaves_no_debris(tmp_path):
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert [*(tmp_path / ".cache/landmarks").iterdir()] == []
+
+
+def test_ckplus_trains_to_a_model_file(tmp_path):
+    """Start to end: photographs of persons whose emotion tells in the light."""
+    data = tmp_path / "data"
+    for number in range(1, 13):
+        emotion = number % 2  # anger or happiness
+        draw_sequence(
+            data, f"S{number:03d}", frames=4, label=f"   {1 + 4 * emotion}.0000000e+00\n", light=(0.4, 1.0)[emotion]
+        )
+    settings = write_config(
+        tmp_path / "tiny.yaml",
+        data={"source": "ckplus", "neutral": False, "validation": 0.25},
+        training={"epochs": 6, "batch_size": 4},
+        augmentation={"aligned_share": 1},
+    )
+    result = invoke("train", "--config", settings, "--data", data, "--run", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    info = read_bundle(tmp_path / "run/tiny.tflite").info
+    assert info.labels == LABELS
+    assert list(info.accuracies) == ["all faces"]
+    assert info.accuracies["all faces"]["n"] == 9
+    assert info.accuracies["all faces"]["accuracy"] == 1
+    assert info.training_data.startswith("CK+ (Lucey")
+
+
+def test_own_folders_train_in_colour_to_a_model_file(tmp_path):
+    data = draw_folders(tmp_path / "data", {"yes": 24, "no": 24, "perhaps": 24})
+    settings = write_config(
+        tmp_path / "tiny.yaml",
+        data={"source": "folders", "validation": 0.25},
+        crop={"size": 32, "colour": "rgb"},
+        training={"epochs": 6, "batch_size": 4},
+    )
+    result = invoke("train", "--config", settings, "--data", data, "--run", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    bundle = read_bundle(tmp_path / "run/tiny.tflite")
+    assert bundle.info.labels == ("no", "perhaps", "yes")
+    assert (bundle.info.input.colour, bundle.info.input.shape) == ("rgb", (32, 32, 3))
+    assert bundle.info.training_data.startswith("pictures sorted into a folder a class")
+    picture = cv2.resize(cv2.imread(str(data / "no/000.png")), (32, 32))
+    assert Classifier(bundle)(picture).shape == (3,)

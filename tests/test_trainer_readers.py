@@ -3,6 +3,7 @@
 import shutil
 import tarfile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -23,12 +24,11 @@ def shown(reading: Reading) -> dict[str, str]:
 
 
 def test_every_source_has_a_reader_and_a_credit():
-    sources = set(Data.model_fields["source"].annotation.__args__)  # type: ignore[union-attr]
-    assert set(READERS) == set(CREDITS) == sources
+    assert set(READERS) == set(CREDITS) == set(get_args(Data.model_fields["source"].annotation))
 
 
 @pytest.fixture
-def ckplus(tmp_path) -> Path:
+def ckplus(tmp_path: Path) -> Path:
     """CK+ as it comes: some sequences labelled, most things wrong that can be."""
     draw_sequence(tmp_path, "S005")
     draw_sequence(tmp_path, "S010", "002", label=None)

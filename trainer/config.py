@@ -32,6 +32,12 @@ class Data(_Section):
     validation: float = Field(default=0.15, ge=0, lt=1, description="share, for data sets without splits of their own")
     test: float = Field(default=0.15, ge=0, lt=1, description="likewise")
 
+    @model_validator(mode="after")
+    def _leaves_faces(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError("validation and test leave nothing to train on; their sum has to be below 1")
+        return self
+
 
 class Crop(_Section):
     """Size, margin and eye line as in `edge.faces.CropRule`, and whether the network sees colour."""
@@ -222,7 +228,7 @@ def _with(content: Any, changes: Mapping[str, Any], where: str) -> Any:
         first, _, rest = key.partition(".")
         content = {} if content is None else content
         if not isinstance(content, dict):
-            raise ConfigError(f"{where}: {key}: there is no such key; configs/trainer/ferplus.yaml shows every key")
+            raise ConfigError(f"{where}: {key}: there is no such key; configs/trainer/ckplus.yaml shows every key")
         content = {**content, first: _with(content.get(first), {rest: value}, where) if rest else value}
     return content
 
@@ -232,4 +238,4 @@ def _checked(content: Any, where: str) -> Config:
         return Config.model_validate(content)
     except ValidationError as error:
         mistakes = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise ConfigError(f"{where}: {mistakes}; configs/trainer/ferplus.yaml shows every key") from None
+        raise ConfigError(f"{where}: {mistakes}; configs/trainer/ckplus.yaml shows every key") from None

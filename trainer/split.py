@@ -32,7 +32,7 @@ def split(
         truth: class of each face (n,).
         subjects: person of each, empty where unknown; all faces of a person come to the same split.
         own: split of each that the data set has, empty where it has none.
-        shares: of validation and test, 0–1, for faces without a split.
+        shares: of validation and test, together below 1, for faces without a split.
         seed: of the choice.
 
     Raises:
@@ -43,7 +43,7 @@ def split(
     if not all(own):
         chosen[_drawn(truth, subjects, chosen == "", test, seed)] = "test"
         rest = chosen == ""
-        chosen[_drawn(truth, subjects, rest, validation / (1 - test) if test < 1 else 0, seed)] = "validation"
+        chosen[_drawn(truth, subjects, rest, validation / (1 - test), seed)] = "validation"
         chosen[chosen == ""] = "train"
     elif "validation" not in own:
         chosen[_drawn(truth, subjects, chosen == "train", validation, seed)] = "validation"

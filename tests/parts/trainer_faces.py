@@ -85,21 +85,26 @@ def draw_ck48(
     return data
 
 
-def photograph(seed: int) -> np.ndarray:
-    """A grey 640×480 photograph with one real face, elsewhere and in other light for each seed."""
+def photograph(seed: int, light: float = 1) -> np.ndarray:
+    """A grey 640×480 photograph with one real face, elsewhere and in slightly other light for each seed."""
     shift_x, shift_y = np.random.default_rng(seed).integers(-30, 31, 2)
     moved = np.roll(cv2.cvtColor(portrait(), cv2.COLOR_BGR2GRAY), (shift_y, shift_x), (0, 1))
-    return np.asarray(np.clip(moved * (0.8 + 0.05 * (seed % 9)), 0, 255), np.uint8)
+    return np.asarray(np.clip(moved * light * (0.9 + 0.025 * (seed % 9)), 0, 255), np.uint8)
 
 
 def draw_sequence(
-    data: Path, subject: str, number: str = "001", frames: int = 5, label: str | None = "   3.0000000e+00\n"
+    data: Path,
+    subject: str,
+    number: str = "001",
+    frames: int = 5,
+    label: str | None = "   3.0000000e+00\n",
+    light: float = 1,
 ) -> None:
     """Write a sequence of `data/ckplus` as CK+ has it, the same face in all frames; without a label if it is None."""
     images = data / "ckplus/cohn-kanade-images" / subject / number
     images.mkdir(parents=True)
     for frame in range(1, frames + 1):
-        picture = photograph(int(subject[1:]) * 1000 + int(number) * 100 + frame)
+        picture = photograph(int(subject[1:]) * 1000 + int(number) * 100 + frame, light)
         cv2.imwrite(str(images / f"{subject}_{number}_{frame:08d}.png"), picture)
     if label is not None:
         emotion = data / "ckplus/Emotion" / subject / number
