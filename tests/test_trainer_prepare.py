@@ -118,7 +118,7 @@ def test_report_lists_what_became_of_every_picture(photographs):
     assert (photographs.everyone.faces.images[row] == 90).all()  # whole
     assert report.not_found[photographs.everyone.faces.splits[row]]["anger"] == 1
     assert report.subjects == 6
-    assert report.stored == "80×80 grey"
+    assert "stored 80×80 grey: 17 cut out of photographs" in report.steps
     assert any("no faces of happ" not in note and "surprise" in note for note in report.notes)
 
 

@@ -36,10 +36,17 @@ def test_ck_protocols_have_their_known_sizes():
     assert (len(b.rows), len(c.rows)) == (927, 981)
 
 
+def test_ck48_has_its_known_persons():
+    faces = read_ck48(data_folder())
+    assert len(set(faces.subjects)) == 118
+
+
 def test_leaks_are_gone(ferplus):
+    assert copies(ferplus["test"], ferplus["train"]).sum() == 288
+    assert copies(ferplus["validation"], ferplus["train"]).sum() == 279
     splits = without_leaks(ferplus)
     assert len(splits.dropped_train) + len(splits.train) == len(ferplus["train"])
-    assert len(splits.dropped_train) >= 279
+    assert (len(splits.dropped_train), len(splits.dropped_validation)) == (692, 46)
     for faces, others in (
         (splits.train, splits.validation),
         (splits.train, splits.test),

@@ -19,7 +19,7 @@ class Report:
     Attributes:
         data: its name.
         location: where it lies.
-        stored: side of the stored pictures in pixels and their colour, such as `48×48 grey`.
+        steps: what was done to each picture, in order.
         subjects: persons known.
         counts: split → class → faces, copies dropped; `-` are faces from which nothing is learned.
         not_found: split → class → faces that the detector did not find, which are taken whole.
@@ -33,7 +33,7 @@ class Report:
 
     data: str
     location: str
-    stored: str
+    steps: tuple[str, ...]
     subjects: int
     counts: dict[str, dict[str, int]]
     not_found: dict[str, dict[str, int]]
@@ -46,14 +46,17 @@ class Report:
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON's types."""
-        return {**asdict(self), "notes": list(self.notes)}
+        return {**asdict(self), "steps": list(self.steps), "notes": list(self.notes)}
 
 
 def show(report: Report, console: Console) -> None:
     """Print what was done: counts, and what was left out."""
+    heading = f"{report.data} in {report.location}: faces, in brackets those that the detector did not find"
+    console.print(heading, highlight=False, soft_wrap=True, markup=False)
     console.print(_counts(report))
     lines = [
-        f"stored as {report.stored}; {report.subjects or 'no'} subjects known",
+        *report.steps,
+        f"{report.subjects} persons known, none in two splits" if report.subjects else "persons unknown",
         *report.notes,
         *_listed("copies of faces in a later split, dropped from", report.dropped),
         *_named("broken pictures, skipped", report.broken),
@@ -65,7 +68,7 @@ def show(report: Report, console: Console) -> None:
 
 
 def _counts(report: Report) -> Table:
-    table = Table("class", title=f"{report.data}: faces, and how many of them the detector did not find")
+    table = Table("class")
     for name in report.counts:
         table.add_column(name, justify="right")
     for label in next(iter(report.counts.values())):

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from trainer.config import Config
+from trainer.config import Config, Crop
 from trainer.datasets import SPLITS, DataError, Faces, Samples, leaking
+from trainer.inputs import DEVIATION, MEAN
 from trainer.preparation import Report
 from trainer.readers import read
 from trainer.readers.reading import Image, Item, Reading, as_faces
@@ -75,7 +76,7 @@ def prepare(config: Config, data: Path, cache: Path) -> Prepared:
     report = Report(
         data=reading.name,
         location=str(reading.location),
-        stored=f"{images.shape[1]}×{images.shape[2]} {config.crop.colour}",
+        steps=_steps(config.crop, len(images[0]), intact),
         subjects=len(set(faces.subjects) - {""}),
         counts=_counts(faces, kept),
         not_found=_counts(faces, kept & _lost(landmarks)),
@@ -87,6 +88,20 @@ def prepare(config: Config, data: Path, cache: Path) -> Prepared:
         cache=str(cache),
     )
     return Prepared(everyone, kept, report)
+
+
+def _steps(rule: Crop, side: int, made: Sequence[Picture]) -> tuple[str, ...]:
+    """Say what was done to each picture, and what will be when it is used."""
+    cut = sum(each.photograph for each in made)
+    how = [f"{cut} cut out of photographs"] if cut else []
+    how += [f"{len(made) - cut} as they were"] if cut < len(made) else []
+    return (
+        "faces and eyes found by the daemon's own detector",
+        f"stored {side}×{side} {rule.colour}: {', '.join(how)}",
+        f"to be aligned by the eyes and cropped to {rule.size}×{rule.size}, "
+        f"margin {rule.margin:g}, eye line {rule.eye_line:g}",
+        f"to be normalised as (level - {MEAN:g}) / {DEVIATION:g}",
+    )
 
 
 def _lost(landmarks: Floats) -> npt.NDArray[np.bool_]:

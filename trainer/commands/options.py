@@ -16,7 +16,7 @@ CACHE = Path(".cache/landmarks")
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 DATA_OPTION = click.option(
-    "--data", type=FOLDER, help="Folder with ferplus.tar and ck48.tar.  [default: $EMOTION_DATA, else ../shared/data]"
+    "--data", type=FOLDER, help="Folder of the data sets.  [default: $EMOTION_DATA, else ../shared/data]"
 )
 SET_OPTION = click.option(
     "--set",
