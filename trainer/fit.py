@@ -109,7 +109,7 @@ def _train(train: Samples, validation: Samples, config: Config, run: Path, after
     with _progress() as progress:
         task = progress.add_task("training", total=steps_of(len(train), config))
         moved = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: progress.advance(task))
-        while not _is_over(state.log, config.training):
+        while not is_over(state.log, config.training):
             epoch = len(state.log)
             progress.reset(task, description=f"epoch {epoch + 1} of {config.training.epochs}")
             began = time.monotonic()
@@ -166,8 +166,8 @@ def _resume(run: Path, learner: keras.Model) -> State:
     return state
 
 
-def _is_over(log: list[dict[str, Any]], training: Training) -> bool:
-    """Tell whether all epochs are done, time is up, or the best epoch is long ago."""
+def is_over(log: list[dict[str, Any]], training: Training) -> bool:
+    """Tell whether all epochs of a log are done, time is up, or the best epoch is long ago."""
     if not log:
         return False
     if training.minutes and sum(entry["seconds"] for entry in log) >= 60 * training.minutes:

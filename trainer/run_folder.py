@@ -45,13 +45,14 @@ def is_finished(run: Path) -> bool:
 def check(run: Path, config: Config) -> None:
     """Check that what lies in `run`, if anything, was trained with this configuration; nothing is written.
 
-    Keys that a recorded configuration lacks count as their defaults; what does not change the weights may differ.
+    Keys that a recorded configuration lacks count as their defaults; what does not change the weights may differ. So
+    may everything while no epoch is done: nothing is lost by beginning anew.
 
     Raises:
         CheckpointError: it is of another one, or unreadable.
     """
     record = run / RECORD
-    if not record.is_file():
+    if not record.is_file() or not any((run / name).is_file() for name in (CHECKPOINT, WEIGHTS)):
         return
     try:
         recorded = Config.model_validate_json(record.read_text())

@@ -10,7 +10,7 @@ import numpy as np
 import yaml
 
 from tests.parts.samples import portrait
-from trainer.datasets import LABELS
+from trainer.datasets import LABELS, Faces, Samples
 from trainer.readers.ferplus import FOLDERS, VOTERS
 
 TINY: dict[str, Any] = {
@@ -60,6 +60,19 @@ def write_split(folder: Path, images: list[np.ndarray], votes: list[list[int]], 
             name = f"fer{number:07d}.png"
             cv2.imwrite(str(folder / name), image)
             table.writerow([name, "(0, 0, 48, 48)", *row])
+
+
+def drawn_samples(each: int, seed: int = 0) -> Samples:
+    """So many pictures of each class, without eyes."""
+    rng = np.random.default_rng(seed)
+    classes = [label for label in range(len(LABELS)) for _ in range(each)]
+    count = len(classes)
+    images = np.stack([draw(label, rng) for label in classes])
+    names = tuple(f"{number}.png" for number in range(count))
+    faces = Faces(
+        LABELS, images, np.eye(len(LABELS), dtype=np.float32)[classes], names, ("",) * count, ("train",) * count
+    )
+    return Samples(faces, np.full((count, 6, 2), np.nan, np.float32))
 
 
 def draw_ferplus(data: Path, each: tuple[int, int, int] = (30, 6, 3), labels: int = len(LABELS), seed: int = 0) -> Path:

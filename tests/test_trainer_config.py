@@ -1,0 +1,73 @@
+"""Configurations: keys overridden on the command line, and the record of the shipped model's training."""
+
+from pathlib import Path
+
+import pytest
+
+from trainer.config import Config, ConfigError, changed, load_config, with_teachers
+from trainer.run_folder import CheckpointError, check, record
+
+ROOT = Path(__file__).parents[1]
+FERPLUS = ROOT / "configs/trainer/ferplus.yaml"
+
+
+def test_keys_are_overridden_with_yaml_values():
+    plain = load_config(FERPLUS)
+    config = load_config(
+        FERPLUS,
+        ["training.epochs=3", "architecture.stages=[8, 16]", "limit=500", "training.distillation.share=0.5"],
+    )
+    assert (config.training.epochs, config.architecture.stages, config.limit) == (3, (8, 16), 500)
+    assert config.training.distillation is not None
+    assert config.training.distillation.share == 0.5
+    assert config.training.learning_rate == plain.training.learning_rate
+    assert config.augmentation == plain.augmentation
+
+
+@pytest.mark.parametrize(
+    ("override", "what"),
+    [
+        ("training.epoch=3", "training.epoch: Extra inputs"),
+        ("training.epochs=many", "training.epochs: Input should be a valid integer"),
+        ("training.epochs.last=3", "there is no such key"),
+        ("training.epochs", "no KEY=VALUE"),
+        ("=3", "no KEY=VALUE"),
+        ("training.epochs=[", "no YAML value"),
+    ],
+)
+def test_wrong_override_is_one_line(override, what):
+    with pytest.raises(ConfigError, match=f"--set {override}".replace("[", r"\[")) as error:
+        load_config(FERPLUS, [override])
+    assert what in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_changes_are_checked_like_a_file():
+    config = changed(load_config(FERPLUS), {"training.learning_rate": 0.1, "architecture.width": 0.5})
+    assert (config.training.learning_rate, config.architecture.width) == (0.1, 0.5)
+    with pytest.raises(ConfigError, match=r"training\.learning_rate=-1: training\.learning_rate: .*greater"):
+        changed(config, {"training.learning_rate": -1})
+
+
+def test_teachers_of_the_command_line_and_stored_soft_labels_exclude_each_other():
+    config = load_config(FERPLUS, ["training.distillation.temperature=2"])
+    assert with_teachers(config) == config
+    assert with_teachers(load_config(FERPLUS)).training.distillation is not None
+    with pytest.raises(ConfigError, match="--teacher"):
+        with_teachers(changed(config, {"training.distillation.soft_labels": "soft.npz"}))
+
+
+def test_run_of_the_shipped_model_is_that_of_its_configuration():
+    check(ROOT / "trainer/runs/ferplus-compact", load_config(FERPLUS))
+
+
+def test_only_what_changes_no_weights_may_differ(tmp_path):
+    config = Config(name="one")
+    record(tmp_path, changed(config, {"seed": 7}))
+    record(tmp_path, config)  # nothing has been trained yet
+    (tmp_path / "checkpoint.npz").touch()
+    for allowed in ({"quantisation.faces": 9}, {"variant": "raw"}, {"folds": 3}, {"training.device": "cpu"}):
+        check(tmp_path, changed(config, allowed))
+    for other in ({"training.epochs": 9}, {"architecture.dropout": 0.1}, {"seed": 9}, {"data.source": "ck48"}):
+        with pytest.raises(CheckpointError, match="another configuration; choose another --run"):
+            check(tmp_path, changed(config, other))
