@@ -105,10 +105,14 @@ def test_real_folds_are_trained_once(tmp_path, monkeypatch):
     assert len(models) == 3
 
     (run / "fold-02" / "fold.json").unlink()
-    again = folds(*arguments)
+    page = tmp_path / "folds.html"
+    again = folds(*arguments, "--report", page)
     assert again.exit_code == 0, again.output
     after = [path.stat().st_mtime_ns for path in sorted(run.glob("fold-*/tiny.tflite"))]
     assert [before != now for before, now in zip(models, after, strict=True)] == [False, True, False]
+    shown = page.read_text()
+    for text in ("persons never shared", "Recall of each class", "pooled, float32"):
+        assert text in shown
     for text in ("mean ± deviation", "pooled, int8", "18"):
         assert text in again.stdout
 
