@@ -17,7 +17,7 @@ from tests.parts.prometheus import Prometheus
 from tests.parts.rtsp import RtspServer
 from tests.parts.subscriber import Subscriber
 
-pytest_plugins = ["pytester"]
+pytest_plugins = ["pytester", "tests.parts.browser"]
 
 # A busy machine is slow; the time limit of pytest is enough.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])

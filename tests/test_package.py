@@ -96,6 +96,8 @@ def test_wheel_holds_what_the_daemon_needs_and_nothing_of_the_workshop(wheel):
         "edge/media/demo.mp4",
         "edge/schemas/event-1.json",
         "trainer/cli.py",
+        "trainer/peers.yaml",
+        "trainer/templates/page.html.j2",
         f"{info}/licenses/LICENSE",
         f"{info}/licenses/NOTICE",
         f"{info}/licenses/LICENSES/Apache-2.0.txt",
@@ -104,7 +106,7 @@ def test_wheel_holds_what_the_daemon_needs_and_nothing_of_the_workshop(wheel):
     assert {name.split("/")[0] for name in names} == {"edge", "trainer", info}
     assert not [name for name in names if name.startswith(("trainer/runs", "trainer/models", "trainer/test_looks"))]
     assert sum(name.endswith(".tflite") for name in names) == 2
-    assert {Path(name).suffix for name in names if name.startswith("trainer/")} == {".py"}
+    assert {Path(name).suffix for name in names if name.startswith("trainer/")} == {".py", ".yaml", ".j2"}
     for line in (
         "License-Expression: MIT",
         "License-File: NOTICE",

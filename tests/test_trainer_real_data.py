@@ -8,6 +8,7 @@ from edge.faces import CropRule, Detector, crop, crop_transform
 from trainer.augment import plain_crops
 from trainer.datasets import Faces, copies, data_folder, without_leaks
 from trainer.margins import face_of
+from trainer.peers import read_peers
 from trainer.photographs import photograph
 from trainer.protocols import ck_protocols, ferplus_protocols, most_voted
 from trainer.readers.ck48 import read_ck48
@@ -81,3 +82,12 @@ def test_daemon_and_trainer_cut_the_same_crop(ferplus):
     assert np.median(same_warp) < 3
     assert np.median(same_face) < 6
     assert max(same_face) < 15
+
+
+def test_the_peer_is_prepared_as_it_was_trained(ferplus):
+    # Its published accuracy on the test faces is 83.6; swapped labels or another range of pixels cost twenty points.
+    (peer,) = read_peers([data_folder().parent / "peers" / "vicksam_ferplus_pd.tflite"])
+    faces = ferplus["validation"]
+    rows = most_voted(faces).rows[:600]
+    answers = np.array([peer.logits(picture).argmax() for picture in faces.images[rows]])
+    assert (answers == faces.all_votes()[rows].argmax(axis=1)).mean() > 0.8

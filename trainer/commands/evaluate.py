@@ -18,7 +18,7 @@ from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, SET_OPTIO
 @click.option(
     "--peer-description", "descriptions", type=FILE, multiple=True, help="How a peer wants its pictures, as peers.yaml."
 )
-@click.option("--config", type=FILE, help="Measure on this configuration's own data set, not on FER+ and CK+.")
+@click.option("--config", type=FILE, help="Measure on this configuration's data set, not on FER+ and CK+.")
 @SET_OPTION
 @click.option("--json", "as_json", is_flag=True, help="Only JSON on stdout; accuracies are fractions.")
 @click.option("--report", type=FILE, help="Write a page for the browser too, one file.")
@@ -41,9 +41,10 @@ def evaluate(
     looks: Path | None,
     data: Path | None,
 ) -> None:
-    """Measure MODEL (default: the one that ships), int8 and float, under every protocol that the data allow.
+    """Measure MODEL, int8 and float, under every protocol that the data allow, and models of others beside it.
 
-    With --split test one line with the figures is appended to the record of looks.
+    MODEL is the one that ships unless it is named; with --config, the one that `train` wrote. With --split test one
+    line with the figures is appended to the record of looks.
     """
     if report is None and (run or with_faces):
         fail("--run and --with-faces are for the report; name its file with --report")
@@ -67,11 +68,13 @@ def evaluate(
         from trainer.report import trained_in, write_report
         from trainer.tables import show
 
+        if model is None:
+            model = Path("trainer/runs") / settings.name / f"{settings.name}.tflite" if settings else DEFAULT_MODEL
         others = read_peers(peers, descriptions)
-        training = trained_in(run, model or DEFAULT_MODEL) if report else None
+        training = trained_in(run, model) if report else None
         asked: Split = "test" if split == "test" else "validation"
         sets = own_questions(settings, folder, asked, CACHE) if settings else official_questions(folder, asked, CACHE)
-        found = measuring.evaluate(model or DEFAULT_MODEL, twin, sets, asked, others)
+        found = measuring.evaluate(model, twin, sets, asked, others)
         if asked == "test":
             record_look(found, looks or TEST_LOOKS)
         if as_json:
