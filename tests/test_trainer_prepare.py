@@ -119,7 +119,9 @@ def test_report_lists_what_became_of_every_picture(photographs):
     assert report.not_found[photographs.everyone.faces.splits[row]]["anger"] == 1
     assert report.subjects == 6
     assert "stored 80×80 grey: 17 cut out of photographs" in report.steps
-    assert any("no faces of happ" not in note and "surprise" in note for note in report.notes)
+    assert report.notes == (
+        "no training faces of surprise, sadness, disgust, fear, contempt: never taught, and still a possible answer",
+    )
 
 
 def test_nobody_is_in_two_splits(photographs):
@@ -348,6 +350,16 @@ def test_class_that_is_only_held_back_is_refused(tmp_path):
         prepare(config("folders"), tmp_path, tmp_path / "cache")
 
 
+def test_class_that_a_data_set_only_tests_is_told(tmp_path):
+    data = draw_ferplus(tmp_path / "data", each=(2, 1, 1))
+    table = data / "ferplus" / FOLDERS["train"] / "label.csv"
+    table.write_text(table.read_text().replace(",10,0,0\n", ",0,0,10\n"))
+    ready = prepare(config("ferplus"), data, tmp_path / "cache")
+    assert ready.report.counts["train"]["contempt"] == 0
+    assert ready.report.counts["train"]["-"] == 2
+    assert any(note.startswith("no training faces of contempt") for note in ready.report.notes)
+
+
 def test_fer2013_trains_on_its_own_splits(tmp_path):
     rng = np.random.default_rng(0)
     usages = ["Training"] * 3 + ["PublicTest", "PrivateTest"]
@@ -362,7 +374,7 @@ def test_ck48_may_answer_neutral_but_is_never_taught_it(tmp_path):
     draw_ck48(tmp_path)
     ready = prepare(config("ck48", {"validation": 0, "test": 0}), tmp_path, tmp_path / "cache")
     assert ready.samples.faces.labels == LABELS
-    assert any(note.startswith("no faces of neutral") for note in ready.report.notes)
+    assert any(note.startswith("no training faces of neutral") for note in ready.report.notes)
 
 
 def test_damaged_cache_is_made_anew_and_other_crops_reuse_small_pictures(tmp_path):

@@ -72,7 +72,11 @@ def prepare(config: Config, data: Path, cache: Path) -> Prepared:
     faces = _split(faces, reading, config)
     kept = ~leaking([each.fingerprint for each in intact], faces.splits)
     everyone = Samples(faces, landmarks)
-    _refuse_untrained(reading, everyone.subset(kept).of("train").faces)
+    untaught = _untaught(everyone.subset(kept).of("train").faces)
+    _refuse_untaught(reading, untaught, items)
+    never = (
+        [f"no training faces of {', '.join(untaught)}: never taught, and still a possible answer"] if untaught else []
+    )
     report = Report(
         data=reading.name,
         location=str(reading.location),
@@ -83,7 +87,7 @@ def prepare(config: Config, data: Path, cache: Path) -> Prepared:
         dropped={name: list(faces.subset(~kept & _in(faces, name)).names) for name in SPLITS},
         broken=broken,
         skipped=reading.skipped,
-        notes=(*reading.notes, *resized, *_without_faces(faces)),
+        notes=(*reading.notes, *resized, *never),
         seconds=round(time.monotonic() - began, 2),
         cache=str(cache),
     )
@@ -177,16 +181,17 @@ def _refuse_unfit(reading: Reading, items: list[Item]) -> None:
         raise DataError(f"{reading.location}: no picture of class {empty[0]!r} can be read; replace or remove it")
 
 
-def _refuse_untrained(reading: Reading, train: Faces) -> None:
-    """Refuse to train without faces of a class that only validation or test has."""
-    for i, label in enumerate(train.labels):
-        if not train.distributions[:, i].any() and any(item.shares[i] for item in reading.items):
-            raise DataError(
-                f"{reading.location}: no face of class {label!r} is left for training; add faces, "
-                "or lower data.validation and data.test"
-            )
+def _refuse_untaught(reading: Reading, untaught: list[str], items: list[Item]) -> None:
+    """Refuse to hold back every face of a class, unless the data set itself does so."""
+    if reading.all_classes or not all(item.split for item in items):
+        for label in untaught:
+            if any(item.shares[reading.labels.index(label)] for item in items):
+                raise DataError(
+                    f"{reading.location}: no face of class {label!r} is left for training; add faces, "
+                    "or lower data.validation and data.test"
+                )
 
 
-def _without_faces(faces: Faces) -> list[str]:
-    empty = [label for i, label in enumerate(faces.labels) if not faces.distributions[:, i].any()]
-    return [f"no faces of {', '.join(empty)}: an answer of the network, but never taught"] if empty else []
+def _untaught(train: Faces) -> list[str]:
+    """Return the classes without training faces."""
+    return [label for i, label in enumerate(train.labels) if not train.distributions[:, i].any()]
