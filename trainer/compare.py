@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
@@ -177,6 +178,12 @@ def show(found: list[Contender], console: Console) -> None:
 def plot(found: list[Contender], path: Path) -> None:
     """Draw accuracy against size, multiply-adds and time, one line of panels a data set, as SVG or PNG by suffix."""
     configs = list(dict.fromkeys(each.config for each in found))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emotion-edge"}):
+        _panels(found, configs).savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _panels(found: list[Contender], configs: list[str]) -> Figure:
     figure = Figure(figsize=(4 * len(AXES), 3.2 * len(configs)), layout="constrained")
     panels = figure.subplots(len(configs), len(AXES), squeeze=False, sharey="row")
     for config, line in zip(configs, panels, strict=True):
@@ -189,4 +196,4 @@ def plot(found: list[Contender], path: Path) -> None:
             panel.grid(alpha=0.3)
             panel.margins(0.18)
         line[0].set_ylabel(f"{config}: int8, % right")
-    figure.savefig(path)
+    return figure
