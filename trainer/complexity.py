@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import keras
-
-WITH_KERNEL = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.Dense)
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Complexity:
 
 def complexity(model: keras.Model) -> Complexity:
     """Count what a Keras network of convolutions, depthwise convolutions and dense layers costs."""
-    kernels = [layer for layer in model.layers if isinstance(layer, WITH_KERNEL)]
+    kernels = [layer for layer in model.layers if hasattr(layer, "kernel")]
     total = sum(multiply_adds(layer.kernel.shape, layer.output.shape) for layer in kernels)
     return Complexity(total, int(model.count_params()))
 

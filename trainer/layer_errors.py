@@ -93,16 +93,16 @@ def lost(exact: npt.NDArray[np.float32], levels: npt.NDArray[np.int8], scale: fl
 def layer_name(tensor: str, names: Sequence[str]) -> str:
     """Return the layer that a tensor of the `.tflite` belongs to.
 
-    The converter fuses layers and joins their names (`functional_1/act_1/Relu;functional_1/conv_1/convolution`): the
-    one that comes first in the network stands for all. It also numbers every scope once more: `conv` is `conv_1`. The
-    output has a name of its own.
+    The converter fuses layers and joins their names, each network/layer/operation
+    (`functional_1/act_1/Relu;functional_1/conv_1/convolution`): the one that comes first in the network stands for all.
+    It also numbers every layer once more: `conv` is `conv_1`. The output has a name of its own.
 
     Args:
         tensor: name of the tensor.
         names: of the layers, in the order of the network.
     """
     found = []
-    for scope in re.split("[;/]", tensor):
+    for scope in (part.split("/")[1] for part in tensor.split(";") if "/" in part):
         original = re.sub(r"_\d+$", "", scope)
         found += [name for name in (original, scope) if name in names][:1]
     return min(found, key=names.index, default=names[-1])

@@ -20,6 +20,7 @@ from trainer.augment import plain_crops
 from trainer.datasets import without_leaks
 from trainer.photographs import Photograph, photograph
 from trainer.protocols import most_voted
+from trainer.questions import coloured
 from trainer.readers.ferplus import read_ferplus
 
 MARGINS = (1.9, 2.1, 2.3, 2.5, 2.7, 2.9, 3.1, 3.3)
@@ -70,8 +71,9 @@ def measure(model: Path, data: Path, cache: Path, count: int, seed: int) -> Marg
     classifier = Classifier(bundle)
     console = Console(stderr=True)
     flat = [rule for line in rules for rule in line]
+    stored_faces = coloured(faces.images, classifier.colour)
     stored = [
-        _right(classifier, plain_crops(faces.images, landmarks, rule), truth)
+        _right(classifier, plain_crops(stored_faces, landmarks, rule), truth)
         for rule in track(flat, "stored faces", console=console)
     ]
     rng = np.random.default_rng(seed)
@@ -84,7 +86,7 @@ def measure(model: Path, data: Path, cache: Path, count: int, seed: int) -> Marg
         if face is None:
             continue
         found += 1
-        crops = np.stack([crop(scene.picture, face.landmarks, rule) for rule in flat])
+        crops = np.stack([crop(scene.picture, face.landmarks, rule, classifier.colour) for rule in flat])
         right += [classifier.logits(each).argmax() == truth[row] for each in crops]
     shape = len(rules), len(rules[0])
     shares = right / max(len(chosen), 1)

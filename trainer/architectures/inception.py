@@ -12,8 +12,8 @@ STEM = 16
 STAGES = (48, 96, 160)
 BLOCKS = 2
 ACTIVATION = "relu"
-# Shares of a module's output, about those of the paper's module 3a: 64, 96 → 128, 16 → 32 and 32 of 256.
-ONE, THREE_REDUCED, THREE, FIVE_REDUCED, FIVE, POOLED = 1 / 4, 3 / 8, 1 / 2, 1 / 16, 1 / 8, 1 / 8
+# Shares of a module's output, those of the paper's module 3a: 64, 96 → 128 and 16 → 32 of 256, the rest is pooled.
+ONE, THREE_REDUCED, THREE, FIVE_REDUCED, FIVE = 1 / 4, 3 / 8, 1 / 2, 1 / 16, 1 / 8
 
 
 def build(architecture: Architecture, x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
@@ -42,5 +42,6 @@ def _module(x: keras.KerasTensor, count: int, activation: str, name: str) -> ker
     five = convolution(x, channels(count, FIVE_REDUCED), 1, activation=activation, name=f"{name}_5x5_reduce")
     five = convolution(five, channels(count, FIVE), 5, activation=activation, name=f"{name}_5x5")
     pooled = layers.MaxPooling2D(3, strides=1, padding="same", name=f"{name}_pool")(x)
-    pooled = convolution(pooled, channels(count, POOLED), 1, activation=activation, name=f"{name}_pool_1x1")
+    rest = max(1, count - sum(channels(count, share) for share in (ONE, THREE, FIVE)))
+    pooled = convolution(pooled, rest, 1, activation=activation, name=f"{name}_pool_1x1")
     return layers.Concatenate(name=f"{name}_join")([one, three, five, pooled])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 from keras import layers
 
+
 def channels(count: int, width: float) -> int:
     """Return how many channels `count` become at this width, at least one."""
     return max(1, round(count * width))
@@ -26,7 +27,12 @@ def activate(x: keras.KerasTensor, activation: str, name: str | None = None) -> 
 
 
 def convolution(
-    x: keras.KerasTensor, count: int, kernel: int = 3, stride: int = 1, activation: str | None = None, name: str | None = None
+    x: keras.KerasTensor,
+    count: int,
+    kernel: int = 3,
+    stride: int = 1,
+    activation: str | None = None,
+    name: str | None = None,
 ) -> keras.KerasTensor:
     """Convolve to `count` channels, normalise by batch (arXiv:1502.03167), activate if asked; edges are padded."""
     x = layers.Conv2D(count, kernel, strides=stride, padding="same", use_bias=False, name=name)(x)
