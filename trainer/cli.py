@@ -16,6 +16,7 @@ from trainer.commands.options import fail
 from trainer.commands.prepare import prepare
 from trainer.commands.teach import teach
 from trainer.commands.train import train
+from trainer.commands.tune import tune
 
 # Not what Keras runs on: `trainer.quiet` looks for that.
 NEEDED = ("jinja2", "keras", "matplotlib", "optuna", "rich", "sklearn")
@@ -30,5 +31,5 @@ def main() -> None:
         fail(f"{', '.join(missing)} not installed: {INSTALL}")
 
 
-for command in (prepare, train, export, teach, folds, compare, evaluate, inspect, margins):
+for command in (prepare, train, tune, export, teach, folds, compare, evaluate, inspect, margins):
     main.add_command(command)
