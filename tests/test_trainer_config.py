@@ -1,5 +1,6 @@
 """Configurations: keys overridden on the command line, and the record of the shipped model's training."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,13 @@ def test_only_what_changes_no_weights_may_differ(tmp_path):
     for other in ({"training.epochs": 9}, {"architecture.dropout": 0.1}, {"seed": 9}, {"data.source": "ck48"}):
         with pytest.raises(CheckpointError, match="another configuration; choose another --run"):
             check(tmp_path, changed(config, other))
+
+
+def test_record_may_lack_keys_added_since(tmp_path):
+    config = Config(name="one")
+    record(tmp_path, config)
+    (tmp_path / "checkpoint.npz").touch()
+    recorded = json.loads((tmp_path / "config.json").read_text())
+    del recorded["data"], recorded["crop"]["colour"], recorded["training"]["optimizer"]
+    (tmp_path / "config.json").write_text(json.dumps(recorded))
+    check(tmp_path, config)

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from edge.bundle import read_bundle
 from edge.emotions import Classifier
 from edge.litert import Network
-from tests.parts.trainer_faces import draw_ck48, draw_ferplus, write_config
+from tests.parts.trainer_faces import draw_ck48, draw_ferplus, votes_for, write_config
 from trainer.cli import main
 from trainer.datasets import LABELS
 from trainer.readers.ferplus import read_ferplus
@@ -142,9 +142,6 @@ def test_same_weights_give_the_same_file(finished, tmp_path):
     assert done.returncode == 0, done.stderr
     assert again.read_bytes() == finished.model.read_bytes()
     assert epochs(finished.run) == before
-    in_process = tmp_path / "third.tflite"
-    assert invoke(*arguments, in_process).exit_code == 0
-    assert in_process.read_bytes() == again.read_bytes()
 
 
 def test_killed_run_ends_in_the_same_file(finished, tmp_path):
@@ -168,16 +165,6 @@ def test_killed_run_ends_in_the_same_file(finished, tmp_path):
     assert (run / "tiny.tflite").read_bytes() == finished.model.read_bytes()
 
 
-def test_recorded_configuration_may_lack_keys_added_since(finished, tmp_path):
-    run = shutil.copytree(finished.run, tmp_path / "run")
-    recorded = json.loads((run / "config.json").read_text())
-    del recorded["variant"]
-    (run / "config.json").write_text(json.dumps(recorded))
-    result = invoke("train", "--config", finished.config, "--data", finished.data, "--run", run)
-    assert result.exit_code == 0, result.output
-    assert epochs(run) == epochs(finished.run)
-
-
 def test_checkpoint_of_another_configuration_is_refused(finished, tmp_path):
     run = shutil.copytree(finished.run, tmp_path / "run")
     other = write_config(tmp_path / "other.yaml", architecture={"stem": 12})
@@ -191,7 +178,7 @@ def test_checkpoint_of_another_configuration_is_refused(finished, tmp_path):
 
 
 def test_limit_is_the_number_of_faces_trained_on(tmp_path):
-    data = draw_ferplus(tmp_path / "data", each=(5, 2, 1))
+    data = draw_ferplus(tmp_path / "data", each=(7, 2, 1))
     table = data / "ferplus" / "FER2013Train" / "label.csv"
     rows = [line.rsplit(",", 10) for line in table.read_text().splitlines()]
     nobody = [[row[0], *["0"] * 9, "10"] for row in rows[:6]]  # no face at all, says everybody
@@ -222,13 +209,15 @@ def test_keys_are_overridden_on_the_command_line(finished, tmp_path):
 
 
 def test_absent_gpu_is_refused(finished, tmp_path, monkeypatch):
+    from trainer.config import load_config
+    from trainer.fit import ready
+
     monkeypatch.setattr("trainer.devices.gpus", lambda: 0)
     run = tmp_path / "run"
     common = ("train", "--config", finished.config, "--data", finished.data, "--set", "training.device=gpu", "--run")
     assert "training.device: gpu is asked for" in one_line(invoke(*common, run))
     assert not run.exists()
-    # What is trained can be made a model file anywhere.
-    assert invoke(*common, shutil.copytree(finished.run, run)).exit_code == 0
+    ready(finished.run, load_config(finished.config, ["training.device=gpu"]))  # what is trained needs none
 
 
 def test_backend_that_cannot_be_used_is_refused(finished, tmp_path, monkeypatch):
@@ -239,16 +228,19 @@ def test_backend_that_cannot_be_used_is_refused(finished, tmp_path, monkeypatch)
 
 
 def test_gate_keeps_what_is_there(tmp_path):
-    # One class but for one face: whatever is learned, every face gets it.
-    data = draw_ferplus(tmp_path / "data", each=(16, 4, 2), labels=1)
+    # Nearly all that is learned from is neutral, and what is chosen on is not: one class takes over.
+    data = draw_ferplus(tmp_path / "data", each=(8, 2, 2))
     table = data / "ferplus/FER2013Train/label.csv"
-    table.write_text(table.read_text().replace(",10,0,", ",0,10,", 1))
-    config = write_config(tmp_path / "tiny.yaml", training={"epochs": 1})
+    rows = [line.rsplit(",", 10) for line in table.read_text().splitlines()]
+    neutral = [str(vote) for vote in votes_for(0)]
+    table.write_text(
+        "".join(",".join([row[0], *(row[1:] if n % 8 == 0 else neutral)]) + "\n" for n, row in enumerate(rows))
+    )
+    config = write_config(tmp_path / "tiny.yaml", training={"epochs": 1, "learning_rate": 0.002})
     output = tmp_path / "kept.tflite"
     output.write_text("the model of yesterday")
     line = one_line(invoke("train", "--config", config, "--data", data, "--run", "run", "--output", output))
-    assert "the same class" in line
-    assert "100.0%" in line
+    assert "100.0% of the faces get the same class" in line
     assert output.read_text() == "the model of yesterday"
     assert not (tmp_path / "run/tiny.keras").exists()
 
