@@ -26,6 +26,7 @@ from trainer.datasets import LABELS  # noqa: E402
 from trainer.export import draft, write  # noqa: E402
 from trainer.inputs import normalise  # noqa: E402
 from trainer.inspection import inspect  # noqa: E402
+from trainer.networks import FLOAT_TWINS  # noqa: E402
 from trainer.quantise import quantise  # noqa: E402
 
 GREY, RGB = (32, 32, 1), (32, 32, 3)
@@ -159,6 +160,20 @@ def test_mobilenet_is_depthwise_then_pointwise(shape, stages, blocks, width):
         assert (pointwise.kernel_size, pointwise.filters) == ((1, 1), stages[number // blocks] * width)
     assert isinstance(average, keras.layers.GlobalAveragePooling2D)
     assert logits.units == 8
+
+
+def test_compact_is_still_the_network_that_ships():
+    """Layer by layer, names included: they stand in the model file, which the same weights must give again."""
+    shipped = keras.models.load_model(FLOAT_TWINS / "ferplus-compact.keras", compile=False)
+    keras.utils.clear_session()
+    built = build(Architecture(), (48, 48, 1), 8)
+    described = [
+        [(layer.name, [w.shape for w in layer.weights]) for layer in each.layers[1:]] for each in (shipped, built)
+    ]
+    assert described[0] == described[1]
+    built.set_weights(shipped.get_weights())
+    crops = normalise(np.random.default_rng(1).integers(0, 256, (2, 48, 48), np.uint8))
+    np.testing.assert_array_equal(built(crops), shipped(crops))
 
 
 @pytest.mark.parametrize("kind", FIVE)
