@@ -17,7 +17,7 @@ from trainer.fit import fit, ready
 from trainer.judge import float32_network
 from trainer.material import Material, material_of
 from trainer.quiet import silence
-from trainer.run_folder import SOFT_LABELS, record
+from trainer.run_folder import SOFT_LABELS, CheckpointError, record
 from trainer.teachers import write_soft_labels
 
 DROPPED = "dropped.json"
@@ -85,6 +85,11 @@ def export(path: Path, config: Config, data: Path, model_file: Path, cache: Path
         TrainerError: something that the user can put right; what was there before is as it was.
     """
     source = load_network(path)
+    if source.input_shape[1:] != config.crop.shape():
+        raise CheckpointError(
+            f"{path}: sees {source.input_shape[1:]}, and crop says {config.crop.shape()}; name the configuration that "
+            "it was trained with"
+        )
     material = material_of(config, data, cache)
     network = float32_network(config, len(material.train.faces.labels))
     copy_weights(path, source, network)
