@@ -102,7 +102,9 @@ def _summary(found: Evaluation, command: str) -> list[Markup]:
     if found.calibration_error is not None:
         items.append(("Calibration error", f"{found.calibration_error:.3f}", "expected, 15 bins"))
     if found.agreement is not None and found.drop is not None:
-        items.append(("int8 as float", f"{100 * found.agreement:.1f} %", f"loses {100 * found.drop:.2f} points"))
+        items.append(
+            ("int8 answers as float", f"{100 * found.agreement:.1f} %", f"accuracy {-100 * found.drop:+.2f} points")
+        )
     times = "".join(f"{found.ratio(name):.2f} × {name}" for name in list(found.rivals)[:1])
     items.append(("Time a face", f"{found.latency[INT8].median:.2f} ms", times or "one thread, this machine"))
     items.append(("File", f"{found.size / 1000:,.0f} KB", "full int8"))

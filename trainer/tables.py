@@ -87,7 +87,7 @@ def _facts(found: Evaluation) -> list[str]:
         if found.agreement is not None and found.drop is not None:
             lines.append(
                 f"int8 and {FLOAT} agree on {found.agreement:.2%} of the {where} faces, "
-                f"int8 loses {100 * found.drop:.2f} points"
+                f"accuracy of int8 less float {-100 * found.drop:+.2f} points"
             )
         lines.append(f"expected calibration error of int8 on {where}: {found.calibration_error:.3f}")
     lines += [f"{name}: expected calibration error {_error(rival.calibration_error)}"
