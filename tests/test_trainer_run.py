@@ -133,17 +133,6 @@ def test_input_takes_every_grey_level_whatever_it_is_calibrated_on():
     assert network.inputs[0]["quantization"] == (1 / 128, 0)
 
 
-def test_same_weights_give_the_same_file(finished, tmp_path):
-    # A second process, so that nothing carries over; the run is complete, so nothing is trained.
-    before = epochs(finished.run)
-    again = tmp_path / "again.tflite"
-    arguments = ["train", "--config", finished.config, "--data", finished.data, "--run", finished.run, "--output"]
-    done = subprocess.run([*COMMAND, *arguments, again], capture_output=True, text=True, timeout=200, env=ENVIRONMENT)
-    assert done.returncode == 0, done.stderr
-    assert again.read_bytes() == finished.model.read_bytes()
-    assert epochs(finished.run) == before
-
-
 def test_killed_run_ends_in_the_same_file(finished, tmp_path):
     run = tmp_path / "run"
     command = [*COMMAND, "train", "--config", finished.config, "--data", finished.data, "--run", run]
@@ -159,8 +148,9 @@ def test_killed_run_ends_in_the_same_file(finished, tmp_path):
     assert len(interrupted) < 8
     assert not (run / "tiny.tflite").exists()
 
-    result = invoke(*command[len(COMMAND) :])
-    assert result.exit_code == 0, result.output
+    # In a third process, after one that trained it in one go: nothing carries over into the file.
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
     assert epochs(run)[: len(interrupted)] == interrupted  # with their times: what is done is not done again
     assert (run / "tiny.tflite").read_bytes() == finished.model.read_bytes()
 
@@ -183,29 +173,17 @@ def test_limit_is_the_number_of_faces_trained_on(tmp_path):
     rows = [line.rsplit(",", 10) for line in table.read_text().splitlines()]
     nobody = [[row[0], *["0"] * 9, "10"] for row in rows[:6]]  # no face at all, says everybody
     table.write_text("".join(",".join(row) + "\n" for row in [*nobody, *rows[6:]]))
-    config = write_config(tmp_path / "tiny.yaml", limit=16, training={"epochs": 1})
-    result = invoke("train", "--config", config, "--data", data, "--run", tmp_path / "run")
+    config = write_config(tmp_path / "tiny.yaml", training={"epochs": 1})
+    common = ("train", "--config", config, "--data", data, "--run", tmp_path / "run")
+    result = invoke(*common, "--set", "limit=16", "--set", "training.batch_size=16")
     assert "16 faces to train on, 16 to choose on" in result.stdout, result.output
 
 
-@pytest.mark.parametrize("name", ["checkpoint.npz", "best.weights.h5", "config.json"])
-def test_damaged_run_is_refused(finished, tmp_path, name):
-    run = shutil.copytree(finished.run, tmp_path / "run")
-    (run / name).write_bytes(b"PK\x03\x04 no such thing")
-    line = one_line(invoke("train", "--config", finished.config, "--data", finished.data, "--run", run))
-    assert name in line
-    assert "remove" in line
-
-
-def test_keys_are_overridden_on_the_command_line(finished, tmp_path):
+def test_wrong_override_is_refused(finished, tmp_path):
     run = tmp_path / "run"
     common = ("train", "--config", finished.config, "--data", finished.data, "--run", run)
     assert "training.epoch: Extra inputs" in one_line(invoke(*common, "--set", "training.epoch=1"))
     assert not run.exists()
-    changes = ("training.epochs=1", "training.learning_rate=1e-9", "limit=16")
-    invoke(*common, *(word for change in changes for word in ("--set", change)))  # learns nothing, and may not pass
-    assert len(epochs(run)) == 1
-    assert json.loads((run / "config.json").read_text())["limit"] == 16
 
 
 def test_absent_gpu_is_refused(finished, tmp_path, monkeypatch):
