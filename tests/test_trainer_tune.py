@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.parts import eventually
+from tests.parts import eventually, free_port
 from tests.parts.child import Child
 from tests.parts.ray_node import ENVIRONMENT as RAY
 from tests.parts.ray_node import RayNode
@@ -242,6 +242,13 @@ def test_what_a_search_must_not_do_is_told_in_one_line(searched, tmp_path, drawn
     before = mine.read_text()
     assert "choose another --output" in one_line(invoke([*other, "--output", str(mine)]))
     assert mine.read_text() == before
+    (tmp_path / "search.sqlite3").unlink()
+    nobody = f"127.0.0.1:{free_port()}"
+    result = invoke([*other, "--ray", nobody])
+    assert result.exit_code == 2, result.output
+    line = result.stderr.splitlines()[-1]
+    assert f"--ray {nobody}" in line
+    assert "refused" in line
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ray" else object())
     assert "pip install 'emotion-edge[trainer,ray]'" in one_line(invoke([*other, "--ray", "local"]))
 
@@ -254,6 +261,7 @@ def test_killed_search_goes_on_and_no_trial_is_lost_or_counted_twice(parts, tmp_
     os.kill(tune.pid, signal.SIGINT)
     assert tune.wait(30) == 130, tune.tail()
     assert tune.said("interrupted after 0 of 2 trials")
+    assert not tune.said("Traceback")
 
     tune.start()
     log = tmp_path / "search.sqlite3.trials/0000/log.jsonl"

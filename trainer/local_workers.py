@@ -75,7 +75,7 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, threads, log), daemon=True)
-        with _ctrl_c_blocked():
+        with _ctrl_c_later():
             self._process.start()
         theirs.close()
         with suppress(*GONE):
@@ -110,13 +110,21 @@ class _Worker:
 
 
 @contextmanager
-def _ctrl_c_blocked() -> Iterator[None]:
-    """Let a process started here inherit that Ctrl-C, which a terminal sends to all, is not for it."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _ctrl_c_later() -> Iterator[None]:
+    """Put off Ctrl-C to the end of the block, and let a process started in it inherit that it is not for it.
+
+    A terminal sends Ctrl-C to all processes. Any thread of this one may take it, so that a mask alone does not hold.
+    """
+    came: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+    if came:
+        raise KeyboardInterrupt
 
 
 def _serve(connection: Connection, threads: int, log: Path) -> None:

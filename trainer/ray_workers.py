@@ -11,6 +11,7 @@ import asyncio
 import itertools
 import logging
 import os
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -71,8 +72,9 @@ class RayWorkers:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         started = {"num_cpus": jobs, "include_dashboard": False} if address == LOCAL else {}
         try:
+            _knock(address)
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **started)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise SearchError(
                 f"--ray {address}: {first_line(error)}; `ray status` shows whether the cluster runs"
             ) from None
@@ -122,6 +124,13 @@ class RayWorkers:
             return Died(number, f"{type(error.cause).__name__}: {first_line(error.cause)}")
         except RayError as error:
             return Died(number, f"{type(error).__name__}: {first_line(error)}")
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody answers at an address with a port: Ray itself would try for many minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), PATIENCE * 10).close()
 
 
 def _trial(config: Config, samples: tuple[Samples, Samples], number: int, desk: Any) -> Outcome:
