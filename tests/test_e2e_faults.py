@@ -133,7 +133,7 @@ def test_unreachable_camera_says_why_and_disturbs_no_other(
     daemon = start_daemon(config)
     subscriber.wait_for(lambda m: m.payload == {"state": "offline", "reason": "refused"}, what="reason")
     subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/event", what="event", timeout=30)
-    lines = [line for line in daemon.lines() if "camera gone" in line]
+    lines = [line for line in daemon.lines() if "camera gone: offline" in line]
     assert len(lines) == 1, "one line a cause"
     assert "127.0.0.1:1" in lines[0]
 
