@@ -109,7 +109,8 @@ class Camera:
 
     def captured(self, frame: Frame) -> Frame | None:
         """Count a frame that was read; returns it as it is to be analysed, none if it is not."""
-        self._series.frames_captured.inc(1 + frame.skipped)
+        self._series.frames_captured.inc(1 + frame.skipped + frame.broken)
+        self._series.frames_dropped["unusable"].inc(frame.broken)
         if frame.lag is not None:
             self._series.capture_lag.observe(frame.lag)
         if frame.skipped:

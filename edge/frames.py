@@ -28,6 +28,7 @@ class Frame:
         captured: monotonic seconds when `read()` returned.
         lag: seconds the stream was behind before `read()`, less the least seen; none where the source has no clock.
         skipped: frames thrown away before this one because the stream had fallen behind.
+        broken: frames before this one that could not be decoded.
     """
 
     image: Image
@@ -36,6 +37,7 @@ class Frame:
     captured: float
     lag: float | None = None
     skipped: int = 0
+    broken: int = 0
 
 
 class CaptureError(Exception):

@@ -22,6 +22,8 @@ from edge.sources.lag import StreamLag
 LARGEST_LAG, DRAIN_SECONDS, DRAINED = 1.0, 1.0, 0.2
 #: If that does not help, it is opened again, but not more often than this: some cameras' clocks are wrong.
 REOPEN_PAUSE = 30.0
+#: So many frames in a row that cannot be decoded are the end of the stream: OpenCV does not tell one from the other.
+BROKEN = 4
 #: Options reach OpenCV's FFmpeg only through this variable, which it reads at each opening. Counting frames to learn
 #: the rate would take a second, and minutes with a slow stream.
 OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
@@ -59,13 +61,13 @@ class NetworkSource:
         """Return the next frame, the newest if the stream has fallen behind."""
         if self._capture is None:
             raise CaptureError("unreadable", "not open")
-        now, lag = self._grab(self._capture)
+        now, lag, broken = self._grab(self._capture)
         skipped = 0
         if lag is not None and lag > LARGEST_LAG and now >= self._bear_until:
             now, lag, skipped = self._drain(self._capture, now, lag)
         ok, image = self._capture.retrieve()
         picture = np.asarray(image, np.uint8) if ok and image is not None else np.zeros((0, 0, 3), np.uint8)
-        return Frame(picture, now, time.time(), now, lag, skipped)
+        return Frame(picture, now, time.time(), now, lag, skipped, broken)
 
     def explain(self, error: CaptureError) -> CaptureError:
         """Ask the camera why it gave no frame."""
@@ -86,23 +88,25 @@ class NetworkSource:
             if now - started > DRAIN_SECONDS:
                 self._bear_until = now + REOPEN_PAUSE
                 raise FallenBehindError
-            now, newer = self._grab(capture)
+            now, newer, _ = self._grab(capture)
             lag = newer or 0.0
             skipped += 1
         return now, lag, skipped
 
-    def _grab(self, capture: cv2.VideoCapture) -> tuple[float, float | None]:
-        """Take the next frame off the stream; returns when, and how far it is behind."""
-        started = time.monotonic()
-        ok = capture.grab()
-        now = time.monotonic()
-        if now - started >= self._patience:
-            # OpenCV can call it a success to have run into its own time-out.
-            raise CaptureError("timeout", f"no frame for {now - started:.0f} s")
-        if not ok:
-            raise CaptureError("ended", "the stream ended")
-        stream = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        return now, self._lag.seconds(now, stream) if self._has_clock and stream > 0 else None
+    def _grab(self, capture: cv2.VideoCapture) -> tuple[float, float | None, int]:
+        """Take the next frame off the stream; returns when, how far it is behind, how many before it were broken."""
+        for broken in range(BROKEN):
+            started = time.monotonic()
+            ok = capture.grab()
+            now = time.monotonic()
+            if now - started >= self._patience:
+                # OpenCV can call it a success to have run into its own time-out.
+                raise CaptureError("timeout", f"no frame for {now - started:.0f} s")
+            if ok:
+                stream = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                lag = self._lag.seconds(now, stream) if self._has_clock and stream > 0 else None
+                return now, lag, broken
+        raise CaptureError("ended", "the stream ended")
 
 
 @contextmanager
