@@ -21,7 +21,7 @@ from edge.frames import CaptureError
 from edge.settings import CameraSettings
 
 #: Seconds for all of it.
-TIMEOUT = 4.0
+TIMEOUT = 3.0
 DEFAULT_PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 #: Where systems keep the certificates of the authorities that they trust, in one file.
 SYSTEM_AUTHORITIES = (
