@@ -16,6 +16,8 @@ from edge.settings import CameraSettings
 Refusal = Literal["unusable", "rate", "still"]
 #: Pictures with a side smaller than this hold no face that could be found.
 LEAST_SIDE = 16
+#: Share of the interval between frames by which one may come early.
+EARLY = 0.2
 ROTATIONS = {90: cv2.ROTATE_90_CLOCKWISE, 180: cv2.ROTATE_180, 270: cv2.ROTATE_90_COUNTERCLOCKWISE}
 
 
@@ -53,7 +55,8 @@ class Rate:
 
     def due(self, time: float) -> bool:
         """Tell whether the frame at `time` may pass."""
-        if time < self._due:
+        # A little early is in time: a camera of this very rate must not lose frames to its own jitter.
+        if time < self._due - EARLY * self._interval:
             return False
         # Counted from when it was due, so that a camera's rate that is no multiple of this one gives the right average.
         late = time - self._due >= self._interval

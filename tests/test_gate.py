@@ -42,6 +42,13 @@ def test_rate_is_kept_on_average(rate, most, passed):
     assert sum(limit.due(number / rate) for number in range(10 * rate)) == pytest.approx(passed, abs=1)
 
 
+def test_camera_of_the_very_rate_loses_nothing_to_jitter():
+    limit = Rate(10)
+    rng = np.random.default_rng(2)
+    passed = sum(limit.due(number / 10 + rng.uniform(-0.01, 0.01)) for number in range(1000))
+    assert passed == 1000
+
+
 def test_rate_does_not_catch_up_after_a_pause():
     limit = Rate(10)
     assert limit.due(0)
