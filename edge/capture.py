@@ -101,7 +101,13 @@ class Capture:
             log.info(
                 "camera %s: time-outs: %g s to open; stalled after %g s or %d frame intervals without a frame, "
                 "whichever is longer, %g s until the rate is known",
-                *(self.name, OPEN_TIMEOUT, LEAST_STALL, STALL_INTERVALS, FIRST_FRAMES),
+                *(
+                    self.name,
+                    OPEN_TIMEOUT if self._settings.kind == "network" else OPEN_LIMIT,
+                    LEAST_STALL,
+                    STALL_INTERVALS,
+                    FIRST_FRAMES,
+                ),
             )
         self._read(source, None)
 

@@ -35,7 +35,7 @@ def demo_settings(source: str | None) -> Settings:
     path = Path(camera.source)
     if camera.recorded and not (path.is_file() if camera.kind == "file" else path.is_dir()):
         raise DemoError(
-            f"source: {camera.source}: no such file; name a video file, a folder/, an rtsp:// address or a webcam's index"
+            f"source: {path}: no such file; name a video file, a folder/, an rtsp:// address or a webcam's index"
         )
     return Settings(cameras={CAMERA: camera})
 

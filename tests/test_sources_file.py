@@ -1,5 +1,6 @@
 """Video files as a source."""
 
+import subprocess
 import threading
 import time
 
@@ -11,6 +12,7 @@ from edge.demo import CLIP
 from edge.frames import CaptureError
 from edge.settings import CameraSettings
 from edge.sources.file import FileSource
+from tests.parts import tool
 
 RATE, FRAMES = 20, 12
 
@@ -126,6 +128,17 @@ def test_fast_loop_is_never_ahead_of_the_clock(clip):
     source = open_file(clip, pace="fast", loop=True)
     for _ in range(5 * FRAMES):
         assert source.read().wall <= time.time()
+
+
+def test_loop_keeps_the_intervals_of_a_variable_rate(clip, tmp_path):
+    varied = tmp_path / "varied.mp4"
+    stretch = ["-vf", "setpts=N*N*0.02/TB", "-fps_mode", "vfr"]
+    command = [tool("ffmpeg", "ffmpeg"), "-v", "error", "-i", clip, *stretch, varied]
+    subprocess.run(command, check=True)
+    source = open_file(varied, pace="fast", loop=True)
+    steps = np.diff([source.read().time for _ in range(2 * FRAMES)])
+    assert steps[FRAMES - 2] > 4 * steps[0]
+    np.testing.assert_allclose(steps[: FRAMES - 1], steps[FRAMES:], atol=0.01)
 
 
 @pytest.mark.parametrize("pace", ["fast", "realtime"])
