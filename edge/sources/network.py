@@ -18,10 +18,12 @@ from edge.patience import OPEN_TIMEOUT
 from edge.settings import CameraSettings
 from edge.sources.lag import StreamLag
 
-#: A stream more than this many seconds behind is drained, for at most that long, until it is less than that behind.
+#: A stream more than this many seconds behind is drained, for at most that long, until it is less than that behind …
 LARGEST_LAG, DRAIN_SECONDS, DRAINED = 1.0, 1.0, 0.2
-#: If that does not help, it is opened again, but not more often than this: some cameras' clocks are wrong.
-REOPEN_PAUSE = 30.0
+#: … or until, after so long, it gains less than half a second a second: then the frames are late before they reach us.
+HOPELESS_AFTER, LEAST_GAIN = 0.25, 0.5
+#: A stream still this late is opened again. Nothing of it is done again within the pause: some cameras' clocks are wrong.
+REOPEN_LAG, PAUSE = 5.0, 30.0
 #: So many frames in a row that cannot be decoded are the end of the stream: OpenCV does not tell one from the other.
 BROKEN = 4
 #: Options reach OpenCV's FFmpeg only through this variable, which it reads at each opening. Counting frames to learn
@@ -82,12 +84,15 @@ class NetworkSource:
             self._capture = None
 
     def _drain(self, capture: cv2.VideoCapture, started: float, lag: float) -> tuple[float, float, int]:
-        """Throw frames away until the stream is not behind any more; returns as `_grab`, and how many."""
-        now, skipped = started, 0
+        """Throw frames away until the stream is not behind, or that does not help; returns when, its lag, how many."""
+        now, skipped, first = started, 0, lag
         while lag > DRAINED:
-            if now - started > DRAIN_SECONDS:
-                self._bear_until = now + REOPEN_PAUSE
-                raise FallenBehindError
+            spent = now - started
+            if spent > DRAIN_SECONDS or (spent > HOPELESS_AFTER and first - lag < LEAST_GAIN * spent):
+                self._bear_until = now + PAUSE
+                if lag > REOPEN_LAG:
+                    raise FallenBehindError
+                break
             now, newer, _ = self._grab(capture)
             lag = newer or 0.0
             skipped += 1
