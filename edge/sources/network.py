@@ -20,10 +20,11 @@ from edge.sources.lag import StreamLag
 
 #: A stream more than this many seconds behind is drained, for at most that long, until it is less than that behind …
 LARGEST_LAG, DRAIN_SECONDS, DRAINED = 1.0, 1.0, 0.2
-#: … or until, after so long, it gains less than half a second a second: then the frames are late before they reach us.
+#: … or until, after so long, it gains less than half a second a second: then its frames are late before they reach us,
 HOPELESS_AFTER, LEAST_GAIN = 0.25, 0.5
-#: A stream still this late is opened again. Nothing of it is done again within the pause: some cameras' clocks are wrong.
-REOPEN_LAG, PAUSE = 5.0, 30.0
+#: and it is opened again if that late, else taken as it comes. For so long after either, no lag is acted on: some
+#: senders are slower than their own clock.
+REOPEN_LAG, PAUSE = 5.0, 10.0
 #: So many frames in a row that cannot be decoded are the end of the stream: OpenCV does not tell one from the other.
 BROKEN = 4
 #: Options reach OpenCV's FFmpeg only through this variable, which it reads at each opening. Counting frames to learn
@@ -65,8 +66,11 @@ class NetworkSource:
             raise CaptureError("unreadable", "not open")
         now, lag, broken = self._grab(self._capture)
         skipped = 0
-        if lag is not None and lag > LARGEST_LAG and now >= self._bear_until:
-            now, lag, skipped = self._drain(self._capture, now, lag)
+        if lag is not None and lag > LARGEST_LAG:
+            if now >= self._bear_until:
+                now, lag, skipped = self._drain(self._capture, now, lag)
+            else:
+                self._lag = StreamLag()
         ok, image = self._capture.retrieve()
         picture = np.asarray(image, np.uint8) if ok and image is not None else np.zeros((0, 0, 3), np.uint8)
         return Frame(picture, now, time.time(), now, lag, skipped, broken)
@@ -92,6 +96,7 @@ class NetworkSource:
                 self._bear_until = now + PAUSE
                 if lag > REOPEN_LAG:
                     raise FallenBehindError
+                self._lag = StreamLag()
                 break
             now, newer, _ = self._grab(capture)
             lag = newer or 0.0
