@@ -9,13 +9,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from edge.capture import Capture
 from edge.events import Box, EndReason, Event, EventFace, event_id, state
-from edge.frames import Capture, Frame, Reason, Slot
+from edge.frames import Frame, Reason, Slot
+from edge.gate import Gate
 from edge.metrics import Metrics
 from edge.outbox import Outbox
 from edge.pipeline import TICKET_TIMEOUT, Lane, Pipeline
 from edge.settings import CameraSettings
 from edge.tracking import Rules, Track, Tracker, Transition
+from edge.zones import FaceFilter
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +26,7 @@ log = logging.getLogger(__name__)
 VIEW_INTERVAL = 1.0
 #: How long a live camera that was lost waits for frames still with workers, seconds.
 LIVE_DRAIN = 1.0
-#: The longest time between two frames that counts as time in view, seconds.
+#: The longest time that counts as time in view of a face that the frame before did not show, seconds.
 LONGEST_STEP = 1.0
 
 
@@ -65,22 +68,30 @@ class Camera:
         self._set_state = set_state
         self._metrics = metrics
         self._series = metrics.camera(name, labels)
-        self._slot = Slot(settings.kind == "file", pipeline.wake, self._series.frames_dropped["replaced"].inc)
-        self._lane = Lane(self._slot, Tracker(rules), metrics, self._series, self._analysed)
+        self._slot = Slot(settings.recorded, pipeline.wake, self._series.frames_dropped["replaced"].inc)
+        tracker = Tracker(rules)
+        counts = FaceFilter(settings.zones, settings.masks, settings.min_face)
+        self._lane = Lane(self._slot, tracker, metrics, self._series, self._analysed, counts)
+        self._gate = Gate(settings, tracker.following)
         self.capture = Capture(name, settings, self._slot, self)
+        self._insecure = settings.tls.insecure
         self._last: Frame | None = None
+        self._in_last: set[int] = set()
+        self._size: tuple[int, ...] | None = None
         self._first_seen: dict[int, float] = {}
         self._seq = 0
         self._view: tuple[int, str] | None = None
         self._view_sent = float("-inf")
         self._complaint = ""
-        self._drain = TICKET_TIMEOUT if settings.kind == "file" else LIVE_DRAIN
+        self._drain = TICKET_TIMEOUT if settings.recorded else LIVE_DRAIN
         self._up = False
         self._lost_for: Reason | None = None
         pipeline.add(self._lane)
 
     def start(self) -> None:
         """Say that the camera is not there yet, and begin to read it."""
+        if self._insecure:
+            log.warning("camera %s: tls.insecure takes any certificate; name the authority's as tls.ca", self.name)
         self._series.up.set(0)
         self._series.paused.set(0)
         self._set_state(f"{self.name}/status", state("offline", reason="starting"))
@@ -96,11 +107,26 @@ class Camera:
         self._lane.end_faces("stopped", self._closed)
         self._set_state(f"{self.name}/status", state("offline", reason="stopped"))
 
-    def captured(self, frame: Frame) -> None:
-        """Count a frame that was read."""
-        self._series.frames_captured.inc()
+    def captured(self, frame: Frame) -> Frame | None:
+        """Count a frame that was read; returns it as it is to be analysed, none if it is not."""
+        self._series.frames_captured.inc(1 + frame.skipped + frame.broken)
+        self._series.frames_dropped["unusable"].inc(frame.broken)
         if frame.lag is not None:
             self._series.capture_lag.observe(frame.lag)
+        if frame.skipped:
+            self._series.incidents["drained"].inc()
+            self._series.frames_dropped["behind"].inc(frame.skipped)
+        passed = self._gate(frame)
+        if not isinstance(passed, Frame):
+            self._series.frames_dropped[passed].inc()
+            return None
+        self._note_size(passed)
+        return passed
+
+    def reopened(self) -> None:
+        """The source had fallen behind."""
+        log.info("camera %s: fell behind; opened again", self.name)
+        self._series.incidents["reopened"].inc()
 
     def online(self) -> None:
         """The source gives frames."""
@@ -128,14 +154,23 @@ class Camera:
         self._lane.drain(self._drain)
         self._lane.end_faces("camera_offline", self._closed)
 
+    def _note_size(self, frame: Frame) -> None:
+        size = frame.image.shape[:2]
+        if self._size is not None and size != self._size:
+            log.info("camera %s: pictures are %d×%d now", self.name, size[1], size[0])
+            self._series.incidents["resized"].inc()
+        self._size = size
+
     def _analysed(self, frame: Frame, transitions: Sequence[Transition], tracks: Sequence[Track]) -> None:
         """Take in the result of one frame; called in order, under the lane's lock."""
-        step = min(frame.time - self._last.time, LONGEST_STEP) if self._last else 0.0
-        self._last = frame
+        step = max(0.0, frame.time - self._last.time) if self._last else 0.0
+        seen_before, self._last = self._in_last, frame
+        self._in_last = {track.number for track in tracks if track.last_seen == frame.time}
         self._outbox.put([self._event(transition, frame, "left") for transition in transitions])
         for track in tracks:
-            if track.last_seen == frame.time:
-                self._series.face_seconds[self._labels[track.emotion]].inc(max(0.0, step))
+            if track.number in self._in_last:
+                seconds = step if track.number in seen_before else min(step, LONGEST_STEP)
+                self._series.face_seconds[self._labels[track.emotion]].inc(seconds)
         self._series.faces_in_view.set(len(tracks))
         self._tell_view(tracks, frame.captured)
 

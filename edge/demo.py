@@ -32,9 +32,10 @@ def demo_settings(source: str | None) -> Settings:
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise DemoError(f"source: {reason}, in a settings file: --config FILE") from None
-    if camera.kind == "file" and not Path(camera.source).is_file():
+    path = Path(camera.source)
+    if camera.recorded and not (path.is_file() if camera.kind == "file" else path.is_dir()):
         raise DemoError(
-            f"source: {camera.source}: no such file; name a video file, an rtsp:// address or a webcam's index"
+            f"source: {path}: no such file; name a video file, a folder/, an rtsp:// address or a webcam's index"
         )
     return Settings(cameras={CAMERA: camera})
 

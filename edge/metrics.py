@@ -15,7 +15,8 @@ AGE_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0)
 LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 ACK_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 EVENT_TYPES = ("start", "change", "end")
-DROPPED_FRAMES = ("replaced", "timeout", "failed")
+DROPPED_FRAMES = ("replaced", "timeout", "failed", "unusable", "rate", "still", "behind")
+CAPTURE_INCIDENTS = ("drained", "reopened", "resized")
 DROPPED_EVENTS = ("overflow", "refused", "stopped")
 
 
@@ -32,6 +33,7 @@ class CameraSeries:
     up: Gauge
     paused: Gauge
     frames_dropped: dict[str, Counter]
+    incidents: dict[str, Counter]
     face_seconds: dict[str, Counter]
     events: dict[str, Counter]
 
@@ -59,6 +61,11 @@ class Metrics:
         )
         self._capture_lag = self._histogram(
             "capture_lag_seconds", "How far the stream was behind before read(), less the least.", LAG_BUCKETS, "camera"
+        )
+        self._incidents = self._counter(
+            "capture_incidents_total",
+            "Times a late stream was drained or opened again, or pictures changed their size.",
+            *("camera", "kind"),
         )
         self._faces = self._counter("faces_total", "Faces that gave a start event.", "camera")
         self._faces_in_view = self._gauge("faces_in_view", "Faces being reported now.", "camera")
@@ -105,6 +112,7 @@ class Metrics:
             up=self._camera_up.labels(name),
             paused=self._camera_paused.labels(name),
             frames_dropped={reason: self._frames_dropped.labels(name, reason) for reason in DROPPED_FRAMES},
+            incidents={kind: self._incidents.labels(name, kind) for kind in CAPTURE_INCIDENTS},
             face_seconds={emotion: self._face_seconds.labels(name, emotion) for emotion in emotions},
             events={kind: self._events.labels(name, kind) for kind in EVENT_TYPES},
         )

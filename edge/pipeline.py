@@ -55,13 +55,20 @@ class Lane:
         metrics: of the node.
         series: of this camera.
         listener: told of each analysed frame, in order, under the lane's lock.
+        counts: tells by its box whether a face counts.
 
     Attributes:
         failed: called when tracker or listener raised; set by the pipeline that the lane is added to.
     """
 
     def __init__(
-        self, slot: Slot, tracker: Tracker, metrics: Metrics, series: CameraSeries, listener: Listener
+        self,
+        slot: Slot,
+        tracker: Tracker,
+        metrics: Metrics,
+        series: CameraSeries,
+        listener: Listener,
+        counts: Callable[[Box], bool] = lambda _: True,
     ) -> None:
         self.slot = slot
         self._track_seconds = metrics.stages["track"]
@@ -70,6 +77,7 @@ class Lane:
         self.failed: Callable[[], None] = lambda: None
         self._tracker = tracker
         self._listener = listener
+        self._counts = counts
         self._lock = threading.Condition()
         self._open: dict[int, Ticket] = {}
         self._answers: dict[int, tuple[Frame, Sequence[Observation]] | None] = {}
@@ -146,7 +154,7 @@ class Lane:
         height, width = frame.image.shape[:2]
         self._tracker.aspect = width / height
         started = time.perf_counter()
-        transitions = self._tracker.update(frame.time, observations)
+        transitions = self._tracker.update(frame.time, [seen for seen in observations if self._counts(seen.box)])
         self._track_seconds.observe(time.perf_counter() - started)
         self._listener(frame, transitions, self._tracker.in_view())
         self.series.frames_analysed.inc()

@@ -10,7 +10,9 @@ from urllib.parse import quote, urlsplit
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -24,11 +26,34 @@ from typing_extensions import Self
 
 from edge.bundle import DEFAULT_MODEL
 
+
+def _only_a_host(value: str) -> str:
+    if re.search(r"[\s/@]", value):
+        raise ValueError(
+            "must be a host's name or address alone, without mqtt:// or a path; the port is a key of its own"
+        )
+    return value
+
+
+def _polygons(value: Any) -> Any:
+    """Check polygons as a whole: one message a corner would be many."""
+    try:
+        polygons = tuple(tuple((float(x), float(y)) for x, y in polygon) for polygon in value)
+    except (TypeError, ValueError):
+        raise ValueError("must be a list of polygons, each a list of corners [x, y]") from None
+    for polygon in polygons:
+        if len(polygon) < 3 or not all(0 <= number <= 1 for corner in polygon for number in corner):
+            raise ValueError("a polygon needs at least three corners [x, y] in fractions from 0 to 1")
+    return polygons
+
+
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
-Host = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Host = Annotated[str, StringConstraints(min_length=1, max_length=253), AfterValidator(_only_a_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
+Polygons = Annotated[tuple[tuple[tuple[float, float], ...], ...], BeforeValidator(_polygons)]
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
+ENCRYPTED_SCHEMES = ("rtsps", "https")
 LARGEST_INDEX = 255
 
 
@@ -51,20 +76,58 @@ class _Login(_Section):
         return self
 
 
+class TlsSettings(_Section):
+    """How an encrypted stream is checked.
+
+    Attributes:
+        ca: file with the certificate of the authority that signed the camera's; the system's if left out.
+        insecure: take any certificate.
+    """
+
+    ca: Path | None = None
+    insecure: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.insecure and self.ca is not None:
+            raise ValueError("insecure takes any certificate, so ca has no use; remove one of them")
+        if self.ca is not None and re.search(r"[;|]", str(self.ca)):
+            raise ValueError("FFmpeg cannot be told of a path with ; or |; give the file another name")
+        return self
+
+
 class CameraSettings(_Login):
     """One camera.
 
     Attributes:
-        source: an `rtsp://` or `http://` address, the index or device of a webcam, or the path of a video file.
+        source: an `rtsp://` or `http://` address, the index or device of a webcam, `picamera` or `picamera:1`, the path
+            of a video file, or that of a folder of pictures, with a slash at its end.
         username: for an address only; encoded where needed, so write it as it is.
         password: likewise.
-        pace: of a file: as it was recorded, or as fast as it can be analysed.
-        loop: start a file again when it ends.
+        tls: of an `rtsps://` or `https://` address.
+        pace: of a file or folder: as it was recorded, or as fast as it can be analysed.
+        loop: start a file or folder again when it ends.
+        fps: of a folder: pictures a second.
+        max_fps: frames a second that are analysed, at most; 0 for all.
+        rotation: degrees clockwise by which pictures are turned before all else.
+        zones: polygons of corners in fractions of the picture; a face counts if its centre is in one of them, or if
+            there are none.
+        masks: likewise, but a face whose centre is in one of them does not count.
+        min_face: least height of a face that counts, in fractions of the picture's height.
+        motion: least share of the picture that must have changed for a frame to be analysed; 0 for every frame.
     """
 
     source: str = Field(min_length=1)
+    tls: TlsSettings = TlsSettings()
     pace: Literal["realtime", "fast"] = "realtime"
     loop: bool = False
+    fps: float = Field(1.0, gt=0, le=240)
+    max_fps: float = Field(0.0, ge=0, le=240)
+    rotation: Literal[0, 90, 180, 270] = 0
+    zones: Polygons = ()
+    masks: Polygons = ()
+    min_face: float = Field(0.0, ge=0, lt=1)
+    motion: float = Field(0.0, ge=0, lt=1)
 
     @field_validator("source", mode="before")
     @classmethod
@@ -81,22 +144,44 @@ class CameraSettings(_Login):
             raise ValueError("the address names no host; write scheme://host:port/path")
         if "@" in parts.netloc:
             raise ValueError("user and password in the address would reach logs; use the keys username and password")
-        if value.isdecimal() and int(value) > LARGEST_INDEX:
-            raise ValueError(f"no webcam has an index above {LARGEST_INDEX}")
+        if re.fullmatch(r"-[0-9]+", value) or (value.isdecimal() and int(value) > LARGEST_INDEX):
+            raise ValueError(f"no webcam has this index; use 0 to {LARGEST_INDEX}")
+        if value.startswith("picamera:") and not re.fullmatch(r"picamera:[0-9]", value):
+            raise ValueError("no such camera; use picamera or picamera:0")
         return value
 
     @model_validator(mode="after")
-    def _login_has_a_use(self) -> Self:
+    def _keys_have_a_use(self) -> Self:
         if self.username is not None and self.kind != "network":
             raise ValueError("username and password are for a network address; remove them, or mend the source")
+        if self.tls != TlsSettings() and not self.encrypted:
+            raise ValueError("tls is for an rtsps:// or https:// address; remove it, or mend the source")
+        if (self.loop or self.pace == "fast") and not self.recorded:
+            raise ValueError("loop and pace are for a file or folder; remove them, or mend the source")
+        if "fps" in self.model_fields_set and self.kind != "images":
+            raise ValueError("fps is for a folder of pictures; for other sources there is max_fps")
         return self
 
     @property
-    def kind(self) -> Literal["network", "webcam", "file"]:
+    def kind(self) -> Literal["network", "webcam", "picamera", "file", "images"]:
         """Tell what `source` is."""
         if _split(self.source).scheme in NETWORK_SCHEMES:
             return "network"
-        return "webcam" if self.source.isdecimal() or self.source.startswith("/dev/") else "file"
+        if self.source == "picamera" or self.source.startswith("picamera:"):
+            return "picamera"
+        if self.source.isdecimal() or self.source.startswith("/dev/"):
+            return "webcam"
+        return "images" if self.source.endswith("/") else "file"
+
+    @property
+    def recorded(self) -> bool:
+        """Tell whether frames wait for whoever takes them: those of a file or folder do."""
+        return self.kind in ("file", "images")
+
+    @property
+    def encrypted(self) -> bool:
+        """Tell whether `source` is an address with TLS."""
+        return _split(self.source).scheme in ENCRYPTED_SCHEMES
 
     def address(self) -> str:
         """Return `source` with the login in it. A secret: only for opening the stream."""
@@ -170,10 +255,10 @@ class Settings(_Section):
 
 
 def load_settings(path: Path) -> Settings:
-    """Read and check a settings file. Relative paths of the model and of video files count from the file's folder.
+    """Read and check a settings file. Relative paths in it count from the file's folder.
 
     Raises:
-        SettingsError: the file is missing, no YAML, or has a wrong key or value.
+        SettingsError: the file is missing, no YAML, or has a wrong key or value, or a camera's file is missing.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -200,7 +285,11 @@ def load_settings(path: Path) -> Settings:
     except ValidationError as error:
         lines = (_message(path, root, e["loc"], e["msg"], e["type"]) for e in error.errors())
         raise SettingsError("\n".join(lines)) from None
-    return _from_folder(settings, path.parent)
+    settings = _from_folder(settings, path.parent)
+    missing = _missing_files(settings, path, root)
+    if missing:
+        raise SettingsError("\n".join(missing))
+    return settings
 
 
 def _split(source: str) -> Any:
@@ -213,11 +302,37 @@ def _split(source: str) -> Any:
 
 
 def _from_folder(settings: Settings, folder: Path) -> Settings:
-    cameras = {
-        name: camera.model_copy(update={"source": str(folder / camera.source)}) if camera.kind == "file" else camera
-        for name, camera in settings.cameras.items()
-    }
+    cameras = {name: _camera_from_folder(camera, folder) for name, camera in settings.cameras.items()}
     return settings.model_copy(update={"cameras": cameras, "model": folder / settings.model})
+
+
+def _camera_from_folder(camera: CameraSettings, folder: Path) -> CameraSettings:
+    changes: dict[str, Any] = {}
+    if camera.kind in ("file", "images"):
+        # Joining paths would drop the slash that tells a folder.
+        changes["source"] = f"{folder / camera.source}{'/' if camera.kind == 'images' else ''}"
+    if camera.tls.ca is not None:
+        changes["tls"] = camera.tls.model_copy(update={"ca": folder / camera.tls.ca})
+    return camera.model_copy(update=changes)
+
+
+def _missing_files(settings: Settings, path: Path, root: yaml.Node | None) -> list[str]:
+    """Return a message for each file that a camera needs and that is not there."""
+    messages = []
+    for name, camera in settings.cameras.items():
+        keys: tuple[str, ...] = ("cameras", name, "source")
+        problem = ""
+        if camera.kind == "file" and not Path(camera.source).is_file():
+            is_folder = Path(camera.source).is_dir()
+            problem = "is a folder; put a slash at its end" if is_folder else "no such file; name an existing one"
+        elif camera.kind == "images" and not Path(camera.source).is_dir():
+            problem = "no such folder; name an existing one"
+        if problem:
+            messages.append(_message(path, root, keys, f"{camera.source}: {problem}", "value_error"))
+        if camera.tls.ca is not None and not camera.tls.ca.is_file():
+            problem = f"{camera.tls.ca}: no such file; name an existing one"
+            messages.append(_message(path, root, ("cameras", name, "tls", "ca"), problem, "value_error"))
+    return messages
 
 
 def _yaml_message(path: Path, error: yaml.YAMLError) -> str:

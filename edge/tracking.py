@@ -170,6 +170,10 @@ class Tracker:
         """Return the reported faces, oldest first; not to be changed."""
         return [track for track in self._tracks if track.confirmed]
 
+    def following(self) -> bool:
+        """Tell whether there are faces to look for in the next frame, reported or not."""
+        return bool(self._tracks)
+
     def _match(self, time: float, observations: Sequence[Observation]) -> list[tuple[Track, Observation]]:
         """Pair tracks and observations, nearest first."""
         costs = []
@@ -268,7 +272,7 @@ class Tracker:
             unseen = time - track.last_seen
             # With a camera so slow that no frame came in between, nothing was missed yet.
             missed = track.last_seen < self._last_update
-            if unseen <= self._rules.lost and (track.confirmed or not missed or unseen <= UNCONFIRMED_LOST):
+            if not missed or unseen <= (self._rules.lost if track.confirmed else UNCONFIRMED_LOST):
                 kept.append(track)
             elif track.confirmed:
                 transitions.append(_end(track))

@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,11 +38,11 @@ def face(emotion="neutral", probability=0.9, box=FACE.box):
 class Told:
     """A camera, and what it says."""
 
-    def __init__(self, pipeline):
+    def __init__(self, pipeline, **settings):
         self.states, self.outbox = [], Outbox()
         self.camera = Camera(
             "door",
-            CameraSettings(source="rtsp://door/stream"),
+            CameraSettings(**{"source": "rtsp://door/stream", **settings}),
             rules=Rules(),
             node="node",
             labels=LABELS,
@@ -68,8 +69,14 @@ class Told:
 
 
 @pytest.fixture
-def told():
-    return Told(Pipeline(lambda: lambda _image: [], 1))
+def make_told():
+    """Make a camera with settings of its own."""
+    return lambda **settings: Told(Pipeline(lambda: lambda _image: [], 1), **settings)
+
+
+@pytest.fixture
+def told(make_told):
+    return make_told()
 
 
 def test_events_are_numbered_and_named_over_the_life_of_a_face(told):
@@ -168,6 +175,68 @@ def test_time_in_view_counts_by_emotion_and_a_gap_between_frames_for_a_second_at
     told.see(2.9, face())
     assert seconds["neutral"]._value.get() == pytest.approx(1.6)
     assert sum(counter._value.get() for counter in seconds.values()) == pytest.approx(1.6)
+
+
+def test_time_in_view_of_a_slow_camera_counts_in_full(told):
+    for tick in range(0, 40, 4):
+        told.see(float(tick), face())
+    seconds = told.camera._series.face_seconds["neutral"]._value.get()
+    assert seconds == pytest.approx(1 + 36 - 8), "from the start at 8 s on, that frame included for a second at most"
+    assert [event.type for event in told.events()] == ["start"]
+    told.see(40.0)
+    told.see(44.0)
+    assert [(event.type, event.duration) for event in told.events()] == [("end", 36.0)]
+
+
+def dropped(told, reason):
+    return told.camera._series.frames_dropped[reason]._value.get()
+
+
+def test_frames_that_are_not_analysed_are_counted(make_told):
+    told = make_told(max_fps=5, motion=0.01)
+    take = told.camera.captured
+    assert take(frame(0.0)) is not None
+    assert take(frame(0.1)) is None
+    assert take(replace(frame(0.2), image=np.zeros((1, 1, 3), np.uint8))) is None
+    assert take(replace(frame(0.2), image=np.zeros((0, 0, 3), np.uint8))) is None
+    assert take(replace(frame(0.4), skipped=7, broken=2)) is not None
+    for tick in range(6, 40, 2):
+        take(frame(tick / 10))
+    assert (dropped(told, "rate"), dropped(told, "unusable"), dropped(told, "behind")) == (1, 4, 7)
+    assert dropped(told, "still") >= 10
+    assert told.camera._series.frames_captured._value.get() == 5 + 9 + 17
+    assert told.camera._series.incidents["drained"]._value.get() == 1
+    told.camera.reopened()
+    assert told.camera._series.incidents["reopened"]._value.get() == 1
+
+
+def test_change_of_the_pictures_size_is_counted(told):
+    for height in (48, 48, 96, 96, 48):
+        told.camera.captured(replace(frame(0.0), image=np.zeros((height, 64, 3), np.uint8)))
+    assert told.camera._series.incidents["resized"]._value.get() == 2
+
+
+def test_faces_outside_the_zones_behind_masks_or_too_small_do_not_count(make_told):
+    half = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]
+    corner = [[0, 0], [0.3, 0], [0.3, 0.3], [0, 0.3]]
+    told = make_told(zones=[half], masks=[corner], min_face=0.1)
+    boxes = {
+        "counts": Box(0.3, 0.5, 0.1, 0.2),
+        "outside": Box(0.7, 0.5, 0.1, 0.2),
+        "masked": Box(0.05, 0.05, 0.1, 0.2),
+        "small": Box(0.1, 0.8, 0.05, 0.09),
+    }
+    for tick in range(10):
+        told.see(tick / 10, *(face(box=box) for box in boxes.values()))
+    assert [event.face.box for event in told.events()] == [boxes["counts"]]
+
+
+@pytest.mark.parametrize("insecure", [True, False])
+def test_taking_any_certificate_warns_at_each_start(make_told, caplog, monkeypatch, insecure):
+    told = make_told(source="rtsps://door/stream", tls={"insecure": insecure})
+    monkeypatch.setattr(told.camera.capture, "start", lambda: None)
+    told.camera.start()
+    assert ("tls.insecure takes any certificate" in caplog.text) is insecure
 
 
 def test_frames_under_way_when_a_camera_is_lost_count_before_its_end():

@@ -5,21 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edge.events import decode_event
 from tests.conftest import Parts
-from tests.parts import eventually
+from tests.parts import HOST, eventually
 from tests.parts.broker import Mosquitto
+from tests.parts.camera import Authority, FakeCamera, hang_up, http, rtsp, silent
 from tests.parts.daemon import Daemon
 from tests.parts.rtsp import RtspServer
 from tests.parts.settings import settings_for
-from tests.parts.subscriber import Subscriber
+from tests.parts.subscriber import Message, Subscriber
 from tests.scenes import clear_portraits, compose
 
 STATUS = "emotion/test/cam/status"
 ANALYSED = "emotion_edge_frames_analysed_total"
+H266 = "v=0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H266/90000\r\n"
 DEMO = Path(__file__).parents[1] / "edge" / "media" / "demo.mp4"
 
 
@@ -114,6 +117,71 @@ def test_camera_frozen_and_continued(
     _goes_on(daemon, subscriber, within=10)
 
 
+@pytest.mark.parametrize("state", ["black-holed", "opening"])
+def test_stop_with_a_camera_that_does_not_answer(
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    camera: str,
+    rtsp_server: RtspServer,
+    start_daemon: Callable[..., Daemon],
+    state: str,
+) -> None:
+    if state == "opening":
+        rtsp_server.freeze()
+    daemon = start_daemon(settings_for(broker, cam={"source": camera}))
+    daemon.wait_for_ready()
+    if state == "black-holed":
+        subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online", timeout=20)
+        rtsp_server.freeze()
+    started = time.monotonic()
+    assert daemon.stop() == 0
+    assert time.monotonic() - started < 5
+    subscriber.wait_for_farewell()
+    assert subscriber.on(STATUS)[-1].payload == {"state": "offline", "reason": "stopped"}
+
+
+def test_cameras_that_cannot_be_opened_say_why(
+    parts: Parts,
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    rtsp_server: RtspServer,
+    start_daemon: Callable[..., Daemon],
+) -> None:
+    """Typed reasons within ten seconds, a line of the log for each, no password anywhere, each probed once a try."""
+    authority = Authority(parts.folder("authority"))
+    servers = {
+        "auth": parts.start(FakeCamera(rtsp(challenges=['Digest realm="c", nonce="n"']))),
+        "codec": parts.start(FakeCamera(rtsp(body=H266))),
+        "timeout": parts.start(FakeCamera(silent)),
+        "ended": parts.start(FakeCamera(hang_up)),
+        "tls": parts.start(FakeCamera(rtsp(), authority.context())),
+        "refused": parts.start(FakeCamera(http("503 Service Unavailable"))),
+    }
+    schemes = {"tls": "rtsps", "refused": "http"}
+    login = {"username": "viewer", "password": "hunter2%"}
+    cameras: dict[str, dict[str, Any]] = {
+        reason: {"source": f"{schemes.get(reason, 'rtsp')}://{HOST}:{server.port}/live", **login}
+        for reason, server in servers.items()
+    }
+    cameras["not_found"] = {"source": rtsp_server.url("gone.mp4")}
+    cameras["unplugged"] = {"source": "/dev/no-such-camera"}
+    daemon = start_daemon(settings_for(broker, **cameras))
+    started = time.monotonic()
+
+    def told(reason: str) -> Message:
+        topic = f"emotion/test/{reason}/status"
+        return subscriber.wait_for(lambda m: m.topic == topic and m.payload["reason"] != "starting", 20, what=reason)
+
+    for reason in cameras:
+        said = told(reason)
+        assert said.payload == {"state": "offline", "reason": reason}
+        assert said.time - started < 10
+    for reason in cameras:
+        assert sum(f"camera {reason}: offline" in line for line in daemon.lines()) == 1, daemon.tail()
+    assert daemon.stop() == 0
+    assert not [line for line in daemon.lines() if "hunter2" in line or "viewer" in line]
+
+
 def _goes_on(daemon: Daemon, subscriber: Subscriber, within: float) -> None:
     """Frames are analysed again, and the status says so."""
     before = daemon.value(ANALYSED)
@@ -133,7 +201,7 @@ def test_unreachable_camera_says_why_and_disturbs_no_other(
     daemon = start_daemon(config)
     subscriber.wait_for(lambda m: m.payload == {"state": "offline", "reason": "refused"}, what="reason")
     subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/event", what="event", timeout=30)
-    lines = [line for line in daemon.lines() if "camera gone" in line]
+    lines = [line for line in daemon.lines() if "camera gone: offline" in line]
     assert len(lines) == 1, "one line a cause"
     assert "127.0.0.1:1" in lines[0]
 

@@ -18,6 +18,7 @@ SERIES = {
     "frames_analysed_total": (COUNTERS, {"camera"}),
     "frame_age_seconds": (HISTOGRAMS, {"camera"}),
     "capture_lag_seconds": (HISTOGRAMS, {"camera"}),
+    "capture_incidents_total": (COUNTERS, {"camera", "kind"}),
     "faces_total": (COUNTERS, {"camera"}),
     "faces_in_view": (GAUGES, {"camera"}),
     "face_seconds_total": (COUNTERS, {"camera", "emotion"}),

@@ -50,7 +50,38 @@ def test_smallest_file_has_defaults_for_the_rest(load):
     ("text", "line", "key", "says"),
     [
         (SMALL + "colour: red\n", 4, "colour", "unknown key"),
-        (SMALL + "    fps: 5\n", 4, "cameras.door.fps", "unknown key"),
+        (SMALL + "    rate: 5\n", 4, "cameras.door.rate", "unknown key"),
+        (SMALL + "    fps: 5\n", 2, "cameras.door", "there is max_fps"),
+        (SMALL + "    loop: true\n", 2, "cameras.door", "loop and pace are for a file or folder"),
+        (SMALL + "    pace: fast\n", 2, "cameras.door", "loop and pace are for a file or folder"),
+        (SMALL + "    max_fps: -1\n", 4, "cameras.door.max_fps", "greater than or equal to 0"),
+        (SMALL + "    rotation: 45\n", 4, "cameras.door.rotation", "0, 90, 180 or 270"),
+        (SMALL + "    zones: [[[0, 0], [1, 1]]]\n", 4, "cameras.door.zones", "at least three corners"),
+        (SMALL + "    masks: [[[0, 0], [1, 1], [0, 2]]]\n", 4, "cameras.door.masks", "from 0 to 1"),
+        (SMALL + "    zones: [[0, 0], [1, 1], [0, 1]]\n", 4, "cameras.door.zones", "a list of polygons"),
+        (SMALL + "    min_face: 40\n", 4, "cameras.door.min_face", "less than 1"),
+        (SMALL + "    motion: 1\n", 4, "cameras.door.motion", "less than 1"),
+        (SMALL + "    tls: {insecure: true}\n", 2, "cameras.door", "rtsps:// or https://"),
+        (SMALL + "mqtt:\n  host: mqtt://foo\n", 5, "mqtt.host", "name or address alone"),
+        (SMALL + "mqtt:\n  host: foo/bar\n", 5, "mqtt.host", "name or address alone"),
+        ("cameras:\n  door:\n    source: -1\n", 3, "cameras.door.source", "no webcam"),
+        ("cameras:\n  door:\n    source: '-1'\n", 3, "cameras.door.source", "no webcam"),
+        ("cameras:\n  door:\n    source: picamera:x\n", 3, "cameras.door.source", "picamera:0"),
+        ("cameras:\n  door:\n    source: gone.mp4\n", 3, "cameras.door.source", "gone.mp4: no such file"),
+        ("cameras:\n  door:\n    source: .\n", 3, "cameras.door.source", "put a slash at its end"),
+        ("cameras:\n  door:\n    source: gone/\n", 3, "cameras.door.source", "gone/: no such folder"),
+        (
+            "cameras:\n  door:\n    source: rtsps://h/x\n    tls:\n      ca: gone.pem\n",
+            *(5, "cameras.door.tls.ca", "gone.pem: no such file"),
+        ),
+        (
+            "cameras:\n  door:\n    source: rtsps://h/x\n    tls: {ca: a, insecure: true}\n",
+            *(4, "cameras.door.tls", "remove one of them"),
+        ),
+        (
+            "cameras:\n  door:\n    source: rtsps://h/x\n    tls: {ca: 'a;b'}\n",
+            *(4, "cameras.door.tls", "another name"),
+        ),
         (SMALL + "mqtt:\n  host: x\n  prot: 1883\n", 6, "mqtt.prot", "unknown key"),
         (SMALL + "mqtt:\n  port: 0\n", 5, "mqtt.port", "greater than or equal to 1"),
         (SMALL + "mqtt:\n  port: 65536\n", 5, "mqtt.port", "less than or equal to 65535"),
@@ -196,6 +227,10 @@ def test_loaded_settings_do_not_show_secrets(load):
         ("2", "webcam"),
         ("/dev/video0", "webcam"),
         ("clip.mp4", "file"),
+        ("picamera", "picamera"),
+        ("picamera:1", "picamera"),
+        ("picamera.mp4", "file"),
+        ("pictures/", "images"),
         ("/srv/clip 1.mp4", "file"),
         ("²", "file"),
     ],
@@ -218,10 +253,20 @@ def test_address_without_login_is_the_source():
     assert CameraSettings(source="clip.mp4").address() == "clip.mp4"
 
 
-def test_relative_paths_count_from_the_files_folder(load, tmp_path):
-    loaded = load("model: m.tflite\ncameras:\n  a: {source: clips/a.mp4}\n  b: {source: /b.mp4}\n  c: {source: 0}\n")
+def test_relative_paths_count_from_the_files_folder(load, tmp_path, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for path in (tmp_path / "clips" / "a.mp4", elsewhere / "b.mp4", tmp_path / "ca.pem"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    loaded = load(
+        f"model: m.tflite\ncameras:\n  a: {{source: clips/a.mp4}}\n  b: {{source: {elsewhere}/b.mp4}}\n"
+        "  c: {source: 0}\n  d: {source: clips/}\n  e: {source: rtsps://h/x, tls: {ca: ca.pem}}\n"
+    )
     assert loaded.model == tmp_path / "m.tflite"
-    assert [camera.source for camera in loaded.cameras.values()] == [str(tmp_path / "clips/a.mp4"), "/b.mp4", "0"]
+    sources = [str(tmp_path / "clips/a.mp4"), str(elsewhere / "b.mp4"), "0", f"{tmp_path / 'clips'}/", "rtsps://h/x"]
+    assert [camera.source for camera in loaded.cameras.values()] == sources
+    assert loaded.cameras["d"].kind == "images"
+    assert loaded.cameras["e"].tls.ca == tmp_path / "ca.pem"
 
 
 def test_settings_cannot_be_changed(load):
@@ -231,14 +276,27 @@ def test_settings_cannot_be_changed(load):
 
 def test_example_loads():
     loaded = load_settings(EXAMPLE)
-    assert {camera.kind for camera in loaded.cameras.values()} == {"network", "webcam", "file"}
+    assert {camera.kind for camera in loaded.cameras.values()} == {"network", "webcam"}
 
 
 def test_example_names_every_key_and_no_other():
-    # Keys that are commented out, such as "# model: …", count too.
-    text = re.sub(r"^(\s*)# ([a-z_]+: )", r"\1\2", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    written = yaml.safe_load(text)
+    written = yaml.safe_load(example_in_full())
     assert keys_of(Settings) == keys_in(written, Settings)
+
+
+def example_in_full():
+    """The example with the keys that are commented out, such as "# model: …"."""
+    text = EXAMPLE.read_text(encoding="utf-8")
+    return re.sub(r"^(\s*)# ( *[a-z_]+:( |$))", r"\1\2", text, flags=re.MULTILINE)
+
+
+def test_example_in_full_loads(load, tmp_path):
+    for name in ("camera-ca.pem", "visit.mp4", "my-model.tflite"):
+        (tmp_path / name).touch()
+    (tmp_path / "holiday").mkdir()
+    text = example_in_full().replace("rtsp://192", "rtsps://192")
+    kinds = {camera.kind for camera in load(text).cameras.values()}
+    assert kinds == {"network", "webcam", "picamera", "file", "images"}
 
 
 def test_example_shows_the_defaults():

@@ -1,0 +1,70 @@
+"""A folder of pictures, taken in the order of their names."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.faces import Image
+from edge.frames import CaptureError, Frame
+from edge.settings import CameraSettings
+from edge.sources.media import MediaClock
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+NOTHING = np.zeros((0, 0, 3), np.uint8)
+
+
+class FolderSource:
+    """Shows `fps` pictures a second once or, with `loop`, for ever; what was added meanwhile is in the next round."""
+
+    live = False
+
+    def __init__(self, settings: CameraSettings, stopped: threading.Event) -> None:
+        self._folder = Path(settings.source)
+        self._loop = settings.loop
+        self._interval = 1 / settings.fps
+        self._clock = MediaClock(settings.pace == "realtime", stopped)
+        self._left: list[Path] = []
+        self._readable = 0
+
+    def open(self, patience: float = 0.0) -> None:  # noqa: ARG002 - a folder keeps nobody waiting
+        """List the folder."""
+        self._list()
+        self._clock.begin(self._clock.next(self._interval), len(self._left) * self._interval)
+
+    def read(self) -> Frame:
+        """Return the next picture, not before it is due; an empty one in place of one that cannot be decoded."""
+        if not self._left:
+            if not self._readable:
+                raise CaptureError("unreadable", f"{self._folder}: holds no picture that OpenCV can decode")
+            if not self._loop:
+                raise CaptureError("ended", f"{self._folder}: shown to its end")
+            self._list()
+        image = _decoded(self._left.pop(0))
+        self._readable += image.size > 0
+        return self._clock.frame(image, self._clock.next(self._interval), self._interval)
+
+    def explain(self, error: CaptureError) -> CaptureError:
+        """Return `error`: it says all."""
+        return error
+
+    def close(self) -> None:
+        """Forget the list."""
+        self._left.clear()
+
+    def _list(self) -> None:
+        try:
+            self._left = sorted(path for path in self._folder.iterdir() if path.suffix.lower() in SUFFIXES)
+        except OSError as error:
+            raise CaptureError("not_found", f"{self._folder}: {error.strerror}; name an existing folder") from None
+        self._readable = 0
+        if not self._left:
+            raise CaptureError("unreadable", f"{self._folder}: holds no pictures ({', '.join(sorted(SUFFIXES))})")
+
+
+def _decoded(path: Path) -> Image:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    return NOTHING if image is None else np.asarray(image, np.uint8)

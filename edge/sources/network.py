@@ -1,0 +1,146 @@
+"""A network stream: RTSP over TCP, or MJPEG over HTTP, read by OpenCV's FFmpeg."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+import cv2
+import numpy as np
+
+from edge import probe
+from edge.frames import CaptureError, FallenBehindError, Frame
+from edge.patience import OPEN_TIMEOUT
+from edge.settings import CameraSettings
+from edge.sources.lag import StreamLag
+
+#: A stream more than this many seconds behind is drained, for at most that long, until it is less than that behind …
+LARGEST_LAG, DRAIN_SECONDS, DRAINED = 1.0, 1.0, 0.2
+#: … or until, after so long, it gains less than half a second a second: then its frames are late before they reach us,
+HOPELESS_AFTER, LEAST_GAIN = 0.25, 0.5
+#: and it is opened again if that late, else taken as it comes. For so long after either, no lag is acted on: some
+#: senders are slower than their own clock.
+REOPEN_LAG, PAUSE = 5.0, 10.0
+#: So many frames in a row that cannot be decoded are the end of the stream: OpenCV does not tell one from the other.
+BROKEN = 4
+#: Options reach OpenCV's FFmpeg only through this variable, which it reads at each opening. Counting frames to learn
+#: the rate would take a second, and minutes with a slow stream.
+OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+os.environ.setdefault(OPTIONS, "rtsp_transport;tcp|fpsprobesize;0")
+_encrypted_open = threading.Lock()
+
+
+class NetworkSource:
+    """A network camera."""
+
+    live = True
+
+    def __init__(self, settings: CameraSettings) -> None:
+        self._settings = settings
+        # MJPEG over HTTP has no clock; FFmpeg makes one up.
+        self._has_clock = urlsplit(settings.source).scheme.startswith("rtsp")
+        self._lag = StreamLag()
+        self._capture: cv2.VideoCapture | None = None
+        self._patience = 0.0
+        self._bear_until = 0.0
+
+    def open(self, patience: float) -> None:
+        """Open the stream; whether it gives a frame only `read` shows."""
+        self._lag = StreamLag()
+        self._patience = patience
+        if self._settings.encrypted:
+            # FFmpeg checks the certificate too, but older ones not whether it is this host's.
+            probe.check_certificate(self._settings)
+            with _encrypted_open, _options(self._settings):
+                self._capture = _opened(self._settings.address(), patience)
+        else:
+            self._capture = _opened(self._settings.address(), patience)
+
+    def read(self) -> Frame:
+        """Return the next frame, the newest if the stream has fallen behind."""
+        if self._capture is None:
+            raise CaptureError("unreadable", "not open")
+        now, lag, broken = self._grab(self._capture)
+        skipped = 0
+        if lag is not None and lag > LARGEST_LAG:
+            if now >= self._bear_until:
+                now, lag, skipped = self._drain(self._capture, now, lag)
+            else:
+                self._lag = StreamLag()
+        ok, image = self._capture.retrieve()
+        picture = np.asarray(image, np.uint8) if ok and image is not None else np.zeros((0, 0, 3), np.uint8)
+        return Frame(picture, now, time.time(), now, lag, skipped, broken)
+
+    def explain(self, error: CaptureError) -> CaptureError:
+        """Ask the camera why it gave no frame."""
+        if error.reason not in ("unreadable", "timeout", "ended"):
+            return error
+        return probe.explain(self._settings) or error
+
+    def close(self) -> None:
+        """Release the stream."""
+        if self._capture is not None:
+            self._capture.release()
+            self._capture = None
+
+    def _drain(self, capture: cv2.VideoCapture, started: float, lag: float) -> tuple[float, float, int]:
+        """Throw frames away until the stream is not behind, or that does not help; returns when, its lag, how many."""
+        now, skipped, first = started, 0, lag
+        while lag > DRAINED:
+            spent = now - started
+            if spent > DRAIN_SECONDS or (spent > HOPELESS_AFTER and first - lag < LEAST_GAIN * spent):
+                self._bear_until = now + PAUSE
+                if lag > REOPEN_LAG:
+                    raise FallenBehindError
+                self._lag = StreamLag()
+                break
+            now, newer, _ = self._grab(capture)
+            lag = newer or 0.0
+            skipped += 1
+        return now, lag, skipped
+
+    def _grab(self, capture: cv2.VideoCapture) -> tuple[float, float | None, int]:
+        """Take the next frame off the stream; returns when, how far it is behind, how many before it were broken."""
+        for broken in range(BROKEN):
+            started = time.monotonic()
+            ok = capture.grab()
+            now = time.monotonic()
+            if now - started >= self._patience:
+                # OpenCV can call it a success to have run into its own time-out.
+                raise CaptureError("timeout", f"no frame for {now - started:.0f} s")
+            if ok:
+                stream = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                lag = self._lag.seconds(now, stream) if self._has_clock and stream > 0 else None
+                return now, lag, broken
+        raise CaptureError("ended", "the stream ended")
+
+
+@contextmanager
+def _options(settings: CameraSettings) -> Iterator[None]:
+    """Give FFmpeg the TLS options of a camera while it is opened; cameras without TLS take no notice of them."""
+    before = os.environ[OPTIONS]
+    verify = "tls_verify;0" if settings.tls.insecure else f"tls_verify;1|ca_file;{probe.authorities(settings)}"
+    os.environ[OPTIONS] = f"{before}|{verify}"
+    try:
+        yield
+    finally:
+        os.environ[OPTIONS] = before
+
+
+def _opened(address: str, patience: float) -> cv2.VideoCapture:
+    parameters = [
+        *(cv2.CAP_PROP_N_THREADS, 1),
+        *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(OPEN_TIMEOUT * 1000)),
+        *(cv2.CAP_PROP_READ_TIMEOUT_MSEC, int(patience * 1000)),
+    ]
+    started = time.monotonic()
+    capture = cv2.VideoCapture(address, cv2.CAP_FFMPEG, parameters)
+    if not capture.isOpened():
+        capture.release()
+        late = time.monotonic() - started >= OPEN_TIMEOUT
+        raise CaptureError("timeout" if late else "unreadable", "the server gives no video that OpenCV can decode")
+    return capture

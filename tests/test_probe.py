@@ -1,0 +1,195 @@
+"""Why a network camera gives no frames, asked of servers that behave so."""
+
+import time
+
+import pytest
+
+import edge.probe
+from edge.digest import answer, parse_challenge
+from edge.probe import check_certificate, explain
+from edge.settings import CameraSettings
+from tests.parts import HOST, free_port
+from tests.parts.camera import Authority, FakeCamera, hang_up, http, other_protocol, rtsp, silent
+
+BASIC = 'Basic realm="camera"'
+MD5 = 'Digest realm="camera", nonce="abc", qop="auth"'
+SHA256 = 'Digest realm="camera", nonce="abc", qop="auth", algorithm=SHA-256'
+TOKEN = "Bearer"
+H266 = "v=0\r\nm=audio 0 RTP/AVP 0\r\nm=video 0 RTP/AVP 96\r\na=rtpmap:96 H266/90000\r\n"
+AUDIO = "v=0\r\nm=audio 0 RTP/AVP 97\r\na=rtpmap:97 AAC/16000\r\n"
+SECRET = "hunter2 &ß"
+
+
+def good_login(challenge, path="/live"):
+    """Accept what answers the challenge for viewer and SECRET, whatever nonce the client chose."""
+
+    def accept(method, header):
+        nonce = parse_challenge(header).parameters.get("cnonce")
+        uri = parse_challenge(header).parameters.get("uri", "")
+        return header == answer(parse_challenge(challenge), "viewer", SECRET, method, uri, nonce) and (
+            challenge == BASIC or uri.endswith(path)
+        )
+
+    return accept
+
+
+def ask(behave, scheme="rtsp", password=None, path="/live"):
+    """Return reason and message of a probe of a camera that behaves so; (None, "") if nothing is wrong."""
+    login = {} if password is None else {"username": "viewer", "password": password}
+    with FakeCamera(behave) as camera:
+        error = explain(CameraSettings(source=f"{scheme}://{HOST}:{camera.port}{path}", **login))
+    if error is None:
+        return None, ""
+    assert f"{HOST}:{camera.port}" in str(error)
+    for secret in (SECRET, "viewer", "wrong"):
+        assert secret not in str(error).replace("password is wrong", "")
+    return error.reason, str(error)
+
+
+@pytest.mark.parametrize("challenge", [BASIC, MD5, SHA256])
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_wrong_password_is_auth(scheme, challenge):
+    server = rtsp(challenges=[challenge]) if scheme == "rtsp" else http(challenge=challenge)
+    reason, says = ask(server, scheme, password="wrong")
+    assert (reason, "username or password is wrong" in says) == ("auth", True)
+    reason, says = ask(server, scheme)
+    assert (reason, "give username and password" in says) == ("auth", True)
+
+
+@pytest.mark.parametrize("challenge", [BASIC, MD5])
+def test_right_password_is_not_auth(challenge):
+    accept = good_login(challenge)
+    assert ask(rtsp(challenges=[challenge], accept=accept), password=SECRET)[0] == "codec"
+    assert ask(http(challenge=challenge, accept=accept), "http", password=SECRET)[0] is None
+
+
+def test_login_that_ffmpeg_cannot_give_is_auth_and_says_so():
+    reason, says = ask(rtsp(challenges=[SHA256], accept=good_login(SHA256)), password=SECRET)
+    assert (reason, "SHA-256" in says) == ("auth", True)
+    reason, says = ask(rtsp(challenges=[TOKEN]), password=SECRET)
+    assert (reason, "not known (bearer)" in says) == ("auth", True)
+
+
+def test_login_that_ffmpeg_can_give_is_tried_first():
+    both = rtsp(challenges=[SHA256, MD5], accept=good_login(MD5))
+    assert ask(both, password=SECRET)[0] == "codec"
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ("404 Not Found", "not_found"),
+        ("410 Gone", "not_found"),
+        ("403 Forbidden", "auth"),
+        ("453 Not Enough Bandwidth", "refused"),
+        ("503 Service Unavailable", "refused"),
+    ],
+)
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_status_gives_the_reason(scheme, status, reason):
+    found, says = ask((rtsp if scheme == "rtsp" else http)(status), scheme)
+    assert found == reason
+    assert status in says
+
+
+def test_described_but_without_frames_is_codec_and_names_it():
+    assert ask(rtsp(body=H266))[0] == "codec"
+    assert "H266" in ask(rtsp(body=H266))[1]
+    reason, says = ask(rtsp(body=AUDIO))
+    assert (reason, "no video" in says) == ("codec", True)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_server_that_says_nothing_is_timeout(scheme, monkeypatch):
+    monkeypatch.setattr(edge.probe, "TIMEOUT", 0.5)
+    started = time.monotonic()
+    assert ask(silent, scheme)[0] == "timeout"
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_server_that_hangs_up_is_ended(scheme):
+    assert ask(hang_up, scheme)[0] == "ended"
+
+
+def test_another_protocol_is_unreadable():
+    reason, says = ask(other_protocol)
+    assert (reason, "not in RTSP" in says) == ("unreadable", True)
+    assert ask(other_protocol, "http")[0] == "ended"
+
+
+def test_page_instead_of_video_is_unreadable():
+    reason, says = ask(http(kind="text/html"), "http")
+    assert (reason, "text/html" in says) == ("unreadable", True)
+    assert ask(http(), "http", path="")[0] is None
+
+
+def test_camera_that_does_not_know_head_is_asked_with_get():
+    assert ask(http(head=False), "http")[0] is None
+    assert ask(http("404 Not Found", head=False), "http")[0] == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("rtsp://127.0.0.1:{free}/x", "refused"),
+        ("http://127.0.0.1:{free}/x", "refused"),
+        ("rtsp://no-such-host.invalid/x", "not_found"),
+        ("rtsp://a..b/x", "not_found"),
+    ],
+)
+def test_nobody_there(source, reason):
+    assert explain(CameraSettings(source=source.format(free=free_port()))).reason == reason
+
+
+def test_address_that_answers_nothing_is_timeout(monkeypatch):
+    monkeypatch.setattr(edge.probe, "TIMEOUT", 0.3)
+
+    def black_hole(_address, timeout):
+        time.sleep(timeout)
+        raise TimeoutError
+
+    monkeypatch.setattr(edge.probe.socket, "create_connection", black_hole)
+    assert explain(CameraSettings(source="rtsp://192.0.2.1/x")).reason == "timeout"
+
+
+def test_real_rtsp_server(rtsp_server):
+    missing = explain(CameraSettings(source=rtsp_server.url("gone.mp4")))
+    assert missing.reason == "not_found"
+
+
+# Certificates
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "says"),
+    [(f"IP:{HOST}", -1, "expired"), ("DNS:other.host", 2, "IP address mismatch")],
+)
+def test_certificate_that_is_not_to_be_trusted_is_tls(authority, name, days, says):
+    with FakeCamera(rtsp(), authority.context(name, days)) as camera:
+        source = f"rtsps://{HOST}:{camera.port}/live"
+        error = explain(CameraSettings(source=source, tls={"ca": authority.ca}))
+        assert (error.reason, says in str(error)) == ("tls", True), str(error)
+        assert explain(CameraSettings(source=source, tls={"insecure": True})).reason == "codec"
+
+
+def test_certificate_of_an_unknown_authority_is_tls_and_of_a_known_one_is_not(authority):
+    with FakeCamera(http(), authority.context()) as camera:
+        source = f"https://{HOST}:{camera.port}/live"
+        error = explain(CameraSettings(source=source))
+        assert (error.reason, "tls.ca" in str(error)) == ("tls", True)
+        known = CameraSettings(source=source, tls={"ca": authority.ca})
+        assert explain(known) is None
+        check_certificate(known)
+
+
+def test_server_without_tls_is_tls(monkeypatch):
+    monkeypatch.setattr(edge.probe, "TIMEOUT", 2.0)
+    reason, says = ask(other_protocol, "rtsps")
+    assert (reason, "check scheme and port" in says) == ("tls", True)
+    assert ask(hang_up, "https")[0] == "tls"

@@ -1,0 +1,213 @@
+"""Network streams: real RTSP, MJPEG over HTTP from a small server, both with TLS."""
+
+import os
+import time
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+import edge.sources.network
+from deploy.demo.encode import write_clip
+from edge.capture import Capture
+from edge.digest import answer, parse_challenge
+from edge.frames import CaptureError, FallenBehindError, Slot
+from edge.settings import CameraSettings
+from edge.sources.network import OPTIONS, NetworkSource
+from tests.parts import HOST, eventually, free_port
+from tests.parts.camera import Authority, FakeCamera, hang_up, http, jpeg, relay
+
+PATIENCE = 8.0
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def clip(clips):
+    """Two seconds at 10 frames a second."""
+    pictures = (np.full((120, 160, 3), 10 * number + 20, np.uint8) for number in range(20))
+    write_clip(clips / "clip.mp4", pictures, 10, quality=18, preset="veryfast")
+
+
+def opened(source, **settings):
+    stream = NetworkSource(CameraSettings(source=source, **settings))
+    try:
+        stream.open(PATIENCE)
+    except CaptureError:
+        stream.close()
+        raise
+    return closing(stream)
+
+
+def test_mjpeg_over_http():
+    pictures = [jpeg(brightness=40), jpeg(brightness=200)]
+    with FakeCamera(http(pictures=pictures)) as camera, opened(f"http://{HOST}:{camera.port}/live") as stream:
+        frames = [stream.read() for _ in range(8)]
+    assert {frame.image.shape for frame in frames} == {(240, 320, 3)}
+    assert {round(frame.image.mean(), -1) for frame in frames} == {40, 200}
+    assert {frame.lag for frame in frames} == {None}, "HTTP has no clock"
+
+
+@pytest.mark.parametrize("other", [jpeg(160, 120), jpeg(1, 1), jpeg()[:-200]], ids=["smaller", "1×1", "short"])
+def test_mjpeg_with_other_pictures_goes_on(other):
+    """OpenCV brings them to the size of the first."""
+    pictures = [jpeg(), other]
+    with (
+        FakeCamera(http(pictures=pictures, interval=0.02)) as camera,
+        opened(f"http://{HOST}:{camera.port}/live") as stream,
+    ):
+        assert {stream.read().image.shape for _ in range(12)} == {(240, 320, 3)}
+
+
+@pytest.mark.parametrize(
+    "other", [jpeg()[:300] + bytes(500), b"", bytes(range(256))], ids=["corrupt", "empty", "noise"]
+)
+def test_broken_pictures_are_counted_and_passed_over(other):
+    pictures = [jpeg(), other, other]
+    with (
+        FakeCamera(http(pictures=pictures, interval=0.02)) as camera,
+        opened(f"http://{HOST}:{camera.port}/live") as stream,
+    ):
+        frames = [stream.read() for _ in range(8)]
+    assert {frame.image.shape for frame in frames} == {(240, 320, 3)}
+    assert sum(frame.broken for frame in frames) >= 7
+
+
+def test_nothing_but_broken_pictures_is_the_end():
+    with (
+        FakeCamera(http(pictures=[jpeg(), *[b"x"] * 50], interval=0.02)) as camera,
+        opened(f"http://{HOST}:{camera.port}/live") as stream,
+    ):
+        stream.read()
+        with pytest.raises(CaptureError, match="ended"):
+            stream.read()
+
+
+def test_login_with_special_characters_reaches_the_camera():
+    challenge = 'Digest realm="camera", nonce="abc", qop="auth"'
+    password = "p@ss:w/rd?#[]% ß"
+
+    def accept(method, header):
+        given = parse_challenge(header).parameters
+        expected = answer(parse_challenge(challenge), "me@home", password, method, given["uri"], given["cnonce"])
+        return given["response"] == parse_challenge(expected).parameters["response"]
+
+    with FakeCamera(http(challenge=challenge, accept=accept, pictures=[jpeg()])) as camera:
+        with opened(f"http://{HOST}:{camera.port}/live", username="me@home", password=password) as stream:
+            assert stream.read().image.size
+        with pytest.raises(CaptureError) as caught:
+            opened(f"http://{HOST}:{camera.port}/live", username="me@home", password="wrong")
+    assert caught.value.reason == "unreadable", "OpenCV does not say why"
+
+
+@pytest.mark.usefixtures("clip")
+@pytest.mark.parametrize("scheme", ["https", "rtsps"])
+def test_stream_with_tls(authority, scheme, rtsp_server):
+    behave = http(pictures=[jpeg()]) if scheme == "https" else relay(rtsp_server.port)
+    options = os.environ[OPTIONS]
+    with FakeCamera(behave, authority.context()) as camera:
+        source = f"{scheme}://{HOST}:{camera.port}/clip.mp4?play_count=0"
+        with opened(source, tls={"ca": authority.ca}) as stream:
+            assert stream.read().image.size
+        with opened(source, tls={"insecure": True}) as stream:
+            assert stream.read().image.size
+        with pytest.raises(CaptureError) as caught:
+            opened(source)
+        assert caught.value.reason == "tls"
+    assert os.environ[OPTIONS] == options
+
+
+@pytest.mark.usefixtures("clip")
+@pytest.mark.parametrize("scheme", ["https", "rtsps"])
+def test_ffmpeg_itself_checks_the_certificate(authority, scheme, rtsp_server, monkeypatch):
+    """The check before it is another connection, which somebody between might let through."""
+    monkeypatch.setattr(edge.sources.network.probe, "check_certificate", lambda _settings: None)
+    behave = http(pictures=[jpeg()]) if scheme == "https" else relay(rtsp_server.port)
+    with FakeCamera(behave, authority.context()) as camera, pytest.raises(CaptureError):
+        opened(f"{scheme}://{HOST}:{camera.port}/clip.mp4?play_count=0")
+
+
+def test_failed_open_is_explained_by_the_probe_and_shows_no_login():
+    login = {"username": "viewer", "password": "hunter2"}
+    with FakeCamera(http("404 Not Found")) as camera:
+        settings = CameraSettings(source=f"http://{HOST}:{camera.port}/live", **login)
+        stream = NetworkSource(settings)
+        with pytest.raises(CaptureError) as caught:
+            stream.open(PATIENCE)
+        error = stream.explain(caught.value)
+    assert error.reason == "not_found"
+    for text in (str(caught.value), str(error)):
+        assert "viewer" not in text
+        assert "hunter2" not in text
+    gone = NetworkSource(CameraSettings(source=f"rtsp://{HOST}:{free_port()}/x"))
+    with pytest.raises(CaptureError) as caught:
+        gone.open(PATIENCE)
+    assert gone.explain(caught.value).reason == "refused"
+    known = CaptureError("tls", "certificate")
+    assert gone.explain(known) is known
+
+
+def test_server_that_hangs_up_is_not_opened():
+    with FakeCamera(hang_up) as camera, pytest.raises(CaptureError):
+        opened(f"rtsp://{HOST}:{camera.port}/live")
+
+
+@pytest.mark.usefixtures("clip")
+def test_stream_that_fell_behind_is_drained(rtsp_server):
+    with opened(rtsp_server.url("clip.mp4")) as stream:
+        for _ in range(15):
+            assert (stream.read().lag or 0) < 1
+        time.sleep(2.5)  # as a machine that was busy
+        first = stream.read()
+        after = [stream.read() for _ in range(5)]
+    assert first.skipped >= 10
+    assert max(frame.lag for frame in [first, *after]) < 1
+    assert sum(frame.skipped for frame in after) == 0
+
+
+@pytest.mark.usefixtures("clip")
+@pytest.mark.parametrize("late", [3, 100])
+def test_stream_that_is_late_before_it_comes_is_borne_or_opened_again(rtsp_server, late):
+    with opened(rtsp_server.url("clip.mp4")) as stream:
+        for _ in range(5):
+            stream.read()
+        # As if the camera had begun to send later: reading on cannot mend that.
+        stream._lag._least -= late
+        if late > 5:
+            with pytest.raises(FallenBehindError):
+                stream.read()
+        else:
+            assert 1 <= stream.read().skipped <= 15, "it was tried"
+        borne = [stream.read() for _ in range(5)]
+    assert [frame.skipped for frame in borne] == [0] * 5, "borne for a while"
+    assert max(frame.lag for frame in borne[1:]) < 1, "and no lag from then on"
+
+
+def test_slow_source_is_usable():
+    """A frame in three and a half seconds, read by a supervised capture."""
+    said, frames = [], []
+
+    class Ears:
+        def captured(self, frame):
+            frames.append(frame.captured)
+            return frame
+
+        def reopened(self):
+            said.append("reopened")
+
+        def online(self):
+            said.append("online")
+
+        def offline(self, reason, message):
+            said.append(f"{reason}: {message}")
+
+    with FakeCamera(http(pictures=[jpeg()], interval=3.5)) as camera:
+        settings = CameraSettings(source=f"http://{HOST}:{camera.port}/live")
+        capture = Capture("slow", settings, Slot(False, lambda: None, lambda: None), Ears())
+        capture.start()
+        eventually(lambda: capture.check(time.monotonic()) or len(frames) >= 6, 60, "frames", lambda: said)
+        capture.stop(5)
+    assert said == ["online"]
