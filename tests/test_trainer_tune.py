@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.parts import eventually, free_port
 from tests.parts.child import Child
 from tests.parts.ray_node import ENVIRONMENT as RAY
-from tests.parts.ray_node import RayNode
+from tests.parts.ray_node import RayNode, alive, descendants
 from tests.parts.trainer_faces import draw_ferplus, write_config
 from trainer.cli import main
 from trainer.config import Config, changed, load_config
@@ -97,8 +97,7 @@ class Tune(Child):
 
     def children(self) -> list[int]:
         """Return its processes, without multiprocessing's own."""
-        found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        return [int(pid) for pid in found if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid in descendants(self.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 # --- the search space ---
@@ -268,13 +267,13 @@ def test_killed_search_goes_on_and_no_trial_is_lost_or_counted_twice(parts, tmp_
     eventually(log.is_file, 100, "trial half-way", tune.tail)
     (child,) = tune.children()
     tune.kill()
-    eventually(lambda: not Path(f"/proc/{child}").exists(), 20, "end of its process")
+    eventually(lambda: not alive(child), 20, "end of its process")
     assert not (tmp_path / "best.jsonl").exists()
 
     tune.command += ["--jobs", "2"]
     tune.start()
-    eventually(lambda: len(tune.children()) == 2, 60, "processes", tune.tail)
-    os.kill(tune.children()[0], signal.SIGKILL)
+    eventually((tmp_path / "search.sqlite3.trials/0001").is_dir, 100, "trial in the second process", tune.tail)
+    os.kill(tune.children()[1], signal.SIGKILL)
     assert tune.wait(150) == 0, tune.tail()
     assert tune.said("trial 0: was cut off; goes on")
     assert tune.said("was killed by SIGKILL", "begun again")

@@ -8,12 +8,12 @@ import shutil
 import signal
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
-from tests.parts import free_port
+from tests.parts import eventually, free_port
 from tests.parts.child import Child
 
-MARK = "EMOTION_TEST_NODE"
 OTHER_HOST = "127.0.0.2"
 ADDRESS = re.compile(r"ray start --address='(.+)'")
 #: Of nodes and drivers: no secret in the home folder.
@@ -48,7 +48,6 @@ class RayNode(Child):
             folder,
             {
                 **ENVIRONMENT,
-                MARK: str(self._session),
                 "TMPDIR": str(self.temporary),
                 "PYTHONPATH": str(Path(__file__).parents[2]),
                 "RAY_health_check_period_ms": "500",
@@ -74,26 +73,33 @@ class RayNode(Child):
 
     def kill(self) -> None:
         """Let all its processes vanish at once, as in a power cut."""
-        for pid in self._processes():
-            try:
+        # Those that are not killed now would notice and end, after a while.
+        found = [self.pid, *descendants(self.pid)]
+        for pid in found:
+            with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
         self.wait(self.stop_timeout)
+        eventually(lambda: not any(map(alive, found)), self.stop_timeout, f"end of {self.name}")
 
     def close(self) -> None:
         """Make sure that nothing of it is left."""
-        self.kill()
+        super().close()
         shutil.rmtree(self._session, ignore_errors=True)
 
-    def _processes(self) -> list[int]:
-        """Return its processes, wherever they stand: some have left its process group."""
-        mark = f"{MARK}={self._session}".encode()
-        found = []
-        for path in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                if mark in path.read_bytes().split(b"\0"):
-                    found.append(int(path.parent.name))
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue
-        return found
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes that a process has started, those that they have started, and so on."""
+    found = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):
+            for child in map(int, path.read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process runs: one that has ended may wait for its parent to ask how."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False

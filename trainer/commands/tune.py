@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -82,7 +82,8 @@ def tune(
                     say,
                     lambda: record(study, lines),
                 )
-                with closing(_workers(address, jobs, material, storage)) as workers:
+                # Ray writes news of its nodes to stdout.
+                with redirect_stdout(sys.stderr), closing(_workers(address, jobs, material, storage)) as workers:
                     try:
                         search.run(trials, workers)
                     except KeyboardInterrupt:
