@@ -218,6 +218,17 @@ def test_dropout_is_the_one_asked_for(kind):
     assert layer.rate == 0.45
 
 
+@pytest.mark.parametrize("kind", ["compact", "resnet"])
+@pytest.mark.parametrize("width", [0.1, 0.25, 0.5, 1])
+def test_no_strided_pointwise_convolution_of_few_channels(kind, width):
+    # Its gradient overruns memory in TensorFlow 2.21, which may or may not end the process: so no such layer is made.
+    model = network(kind, width=width)
+    pointwise = [each for each in model.layers if isinstance(each, keras.layers.Conv2D) and each.kernel_size == (1, 1)]
+    strided = [each for each in pointwise if each.strides != (1, 1)]
+    assert all(each.input.shape[-1] >= 16 for each in strided)
+    assert strided or width < 1
+
+
 @given(st.integers(1, 500), st.floats(0.01, 8))
 def test_width_multiplies_channels(count, width):
     assert channels(count, 1) == count

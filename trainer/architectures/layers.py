@@ -6,6 +6,10 @@ import keras
 from keras import layers
 
 
+#: The gradient of a strided 1×1 convolution of 8 channels or fewer overruns memory in TensorFlow 2.21 (oneDNN).
+FEW = 16
+
+
 def channels(count: int, width: float) -> int:
     """Return how many channels `count` become at this width, at least one."""
     return max(1, round(count * width))
@@ -35,6 +39,9 @@ def convolution(
     name: str | None = None,
 ) -> keras.KerasTensor:
     """Convolve to `count` channels, normalise by batch (arXiv:1502.03167), activate if asked; edges are padded."""
+    if kernel == 1 and stride > 1 and x.shape[-1] < FEW:
+        # The same sum of the same pixels: such a convolution sees only every second one.
+        x, stride = layers.MaxPooling2D(1, strides=stride, name=name and f"{name}_every_second")(x), 1
     x = layers.Conv2D(count, kernel, strides=stride, padding="same", use_bias=False, name=name)(x)
     return normalised(x, activation, name)
 
