@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.demo.encode import write_clip
-from trainer.datasets import LABELS, Faces, data_folder
-from trainer.readers.ferplus import read_ferplus
+from trainer.data.datasets import LABELS, Faces, data_folder
+from trainer.data.readers.ferplus import read_ferplus
 
 Image = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]

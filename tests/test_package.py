@@ -96,7 +96,7 @@ def test_wheel_holds_what_the_daemon_needs_and_nothing_of_the_workshop(wheel):
         "edge/media/demo.mp4",
         "edge/schemas/event-1.json",
         "trainer/cli.py",
-        "trainer/peers.yaml",
+        "trainer/measuring/peers.yaml",
         "trainer/templates/page.html.j2",
         f"{info}/licenses/LICENSE",
         f"{info}/licenses/NOTICE",

@@ -11,7 +11,7 @@ import pytest
 
 from edge.faces import Detector
 from tests.scenes import Portrait, back_and_forth, clear_portraits, compose, read_clip
-from trainer.datasets import LABELS, data_folder
+from trainer.data.datasets import LABELS, data_folder
 
 RATE = 15
 

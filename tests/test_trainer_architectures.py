@@ -20,14 +20,14 @@ import keras  # noqa: E402
 
 from trainer.architectures import BUILDERS, build, inception, lenet, mobilenet, resnet, vgg  # noqa: E402
 from trainer.architectures.layers import channels  # noqa: E402
-from trainer.complexity import complexity, multiply_adds  # noqa: E402
 from trainer.config import Architecture, Config  # noqa: E402
-from trainer.datasets import LABELS  # noqa: E402
-from trainer.export import draft, write  # noqa: E402
-from trainer.inputs import normalise  # noqa: E402
-from trainer.inspection import inspect  # noqa: E402
-from trainer.networks import FLOAT_TWINS  # noqa: E402
-from trainer.quantise import quantise  # noqa: E402
+from trainer.conversion.complexity import complexity, multiply_adds  # noqa: E402
+from trainer.conversion.export import draft, write  # noqa: E402
+from trainer.conversion.inspection import inspect  # noqa: E402
+from trainer.conversion.quantise import quantise  # noqa: E402
+from trainer.data.datasets import LABELS  # noqa: E402
+from trainer.data.inputs import normalise  # noqa: E402
+from trainer.measuring.networks import FLOAT_TWINS  # noqa: E402
 
 GREY, RGB = (32, 32, 1), (32, 32, 3)
 CONVOLUTIONS = keras.layers.Conv2D

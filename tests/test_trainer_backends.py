@@ -28,16 +28,16 @@ class Nowhere:
 looked_for = []
 sys.meta_path.insert(0, Nowhere())
 
-import trainer.fit
+import trainer.training.fit
 
-learn = trainer.fit.fit
+learn = trainer.training.fit.fit
 
 def fit(*arguments):
     model = learn(*arguments)
     assert not looked_for, looked_for[0]
     return model
 
-trainer.fit.fit = fit
+trainer.training.fit.fit = fit
 from trainer.cli import main
 main()
 """

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trainer.config import Config, ConfigError, changed, load_config, with_teachers
-from trainer.run_folder import CheckpointError, check, record
+from trainer.training.run_folder import CheckpointError, check, record
 
 ROOT = Path(__file__).parents[1]
 FERPLUS = ROOT / "configs/trainer/ferplus.yaml"

@@ -14,13 +14,13 @@ from hypothesis import strategies as st
 
 from edge.faces import CropRule
 from tests.parts.trainer_faces import draw, draw_ck48, draw_ferplus, votes_for, write_config, write_split
-from trainer.alignment import landmarks_of
-from trainer.augment import plain_crops, random_crop
 from trainer.cli import main
 from trainer.config import Augmentation, load_config
-from trainer.datasets import LABELS, DataError, copies, data_folder, without_leaks
-from trainer.readers.ck48 import read_ck48
-from trainer.readers.ferplus import FOLDERS, distribution, read_ferplus, trainable
+from trainer.data.alignment import landmarks_of
+from trainer.data.augment import plain_crops, random_crop
+from trainer.data.datasets import LABELS, DataError, copies, data_folder, without_leaks
+from trainer.data.readers.ck48 import read_ck48
+from trainer.data.readers.ferplus import FOLDERS, distribution, read_ferplus, trainable
 
 TRAIN = FOLDERS["train"]
 CONFIGS = Path(__file__).parents[1] / "configs/trainer"

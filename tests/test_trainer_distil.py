@@ -16,13 +16,13 @@ from edge.emotions import Classifier, softmax
 from edge.faces import CropRule
 from tests.parts.trainer_faces import TINY, draw_ferplus, drawn_samples, write_config
 from trainer.architectures import build
-from trainer.augment import plain_crops
 from trainer.cli import main
 from trainer.config import Architecture, Config, Distillation, changed
-from trainer.distil import DistillationError, SoftLabels, digests, lookup, read, softened, taught, write
-from trainer.fit import fit
-from trainer.inputs import normalise
-from trainer.teachers import open_teacher, teach, write_soft_labels
+from trainer.data.augment import plain_crops
+from trainer.data.inputs import normalise
+from trainer.training.distil import DistillationError, SoftLabels, digests, lookup, read, softened, taught, write
+from trainer.training.fit import fit
+from trainer.training.teachers import open_teacher, teach, write_soft_labels
 
 SAMPLES = drawn_samples(2)
 LABELS = SAMPLES.faces.labels
@@ -89,7 +89,7 @@ def test_target_is_a_share_of_both(share, temperature, seed):
     probabilities = np.random.default_rng(seed).dirichlet(np.ones(8), len(SAMPLES)).astype(np.float32)
     path = Path("soft.npz")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.distil.read", lambda _: soft_labels(probabilities))
+        patch.setattr("trainer.training.distil.read", lambda _: soft_labels(probabilities))
         labels = SAMPLES.faces.distributions
         found = taught(labels, SAMPLES.faces, Distillation(share=share, temperature=temperature), path)
     expected = (1 - share) * labels + share * softened(probabilities, temperature)

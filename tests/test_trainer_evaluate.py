@@ -16,8 +16,8 @@ from edge.bundle import read_bundle
 from tests.parts.trainer_faces import draw_ck48, draw_ferplus, draw_folders, write_config
 from tests.parts.trainer_models import Files, describe, write_model, write_peer
 from trainer.cli import main
-from trainer.datasets import LABELS
-from trainer.readers.ferplus import read_ferplus
+from trainer.data.datasets import LABELS
+from trainer.data.readers.ferplus import read_ferplus
 
 PROTOCOLS = ["FER+ 8", "FER+ 7", "FER+ strict", "FER+ 8 clean", "FER+ 7 clean", "FER+ strict clean"]
 PROTOCOLS += ["CK+ cross B", "CK+ cross C"]
@@ -211,7 +211,7 @@ def write_peer_like(twin: Path, path: Path) -> Path:
 @pytest.mark.parametrize("quantised", [False, True])
 @pytest.mark.parametrize("colour", ["rgb", "bgr", "grey"])
 def test_a_peer_gets_its_pictures_as_described(tmp_path, colour, quantised):
-    from trainer.peers import read_peers
+    from trainer.measuring.peers import read_peers
 
     weights = np.array([[1, 0, 0, 0.5, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0]], np.float32)
     peer = write_peer(tmp_path / "peer.tflite", 40, weights, quantised)
@@ -231,7 +231,7 @@ def test_a_peer_gets_its_pictures_as_described(tmp_path, colour, quantised):
 
 def test_a_peer_may_answer_probabilities(tmp_path):
     from edge.emotions import softmax
-    from trainer.peers import read_peers
+    from trainer.measuring.peers import read_peers
 
     weights = np.arange(8, dtype=np.float32)[None]
     peer = write_peer(tmp_path / "peer.tflite", 48, weights, softmax=True)
@@ -272,7 +272,7 @@ def test_peers_that_cannot_be_measured_are_refused_in_a_line(drawn, tmp_path):
 
 
 def test_shipped_descriptions_name_the_peer_of_the_figures():
-    from trainer.peers import KNOWN, read_descriptions
+    from trainer.measuring.peers import KNOWN, read_descriptions
 
     (vicksam,) = read_descriptions(KNOWN)
     assert (vicksam.name, vicksam.labels, vicksam.colour) == ("vicksam-pd", LABELS, "grey")
@@ -317,7 +317,7 @@ def test_what_cannot_be_measured_is_refused(drawn, tmp_path):
 
 
 def test_spread_puts_logits_under_the_labels_of_the_data():
-    from trainer.questions import spread
+    from trainer.measuring.questions import spread
 
     logits = np.array([[1, 2, 3]], np.float32)
     wide = spread(logits, ("b", "unknown", "a"), ("a", "b", "c"))
@@ -325,7 +325,7 @@ def test_spread_puts_logits_under_the_labels_of_the_data():
 
 
 def test_pictures_change_colour_both_ways(drawn):
-    from trainer.questions import coloured
+    from trainer.measuring.questions import coloured
 
     grey = read_ferplus(drawn.data)["test"].images
     rgb = coloured(grey, "rgb")

@@ -14,15 +14,15 @@ import pytest
 from tests.parts import eventually
 from tests.parts.child import Child
 from tests.parts.trainer_faces import TINY, drawn_samples
-from trainer.augment import plain_crops
-from trainer.checkpoints import load_network
 from trainer.config import Config, Training, changed
-from trainer.datasets import DataError
-from trainer.devices import DeviceError
+from trainer.data.augment import plain_crops
+from trainer.data.datasets import DataError
+from trainer.data.inputs import normalise
 from trainer.files import WriteError
-from trainer.fit import TrainingError, fit, is_over
-from trainer.inputs import normalise
-from trainer.run_folder import CheckpointError, read_log
+from trainer.training.checkpoints import load_network
+from trainer.training.devices import DeviceError
+from trainer.training.fit import TrainingError, fit, is_over
+from trainer.training.run_folder import CheckpointError, read_log
 
 TRAIN, VALIDATION = drawn_samples(8), drawn_samples(2, seed=1)
 NOBODY = VALIDATION.subset(np.arange(0))
@@ -50,8 +50,8 @@ load_keras()
 from rich.progress import Progress
 from tests.test_trainer_fit import TRAIN, VALIDATION
 from trainer.config import Config
-from trainer.fit import fit
-from trainer.run_folder import read_log
+from trainer.training.fit import fit
+from trainer.training.run_folder import read_log
 
 run, config = Path(sys.argv[1]), Config.model_validate_json(sys.argv[2])
 steps = 0
@@ -224,7 +224,7 @@ def test_loss_that_is_no_number_names_the_learning_rate(tmp_path):
 
 
 def test_absent_gpu_is_refused_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("trainer.devices.gpus", lambda: 0)
+    monkeypatch.setattr("trainer.training.devices.gpus", lambda: 0)
     with pytest.raises(DeviceError, match=r"training\.device: gpu is asked for, and tensorflow finds none"):
         fit(TRAIN, VALIDATION, changed(CONFIG, {"training.device": "gpu"}), tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.parts.trainer_faces import draw_ck48, draw_ferplus, write_config
 from trainer.cli import main
 from trainer.config import load_config
-from trainer.datasets import LABELS, DataError, Faces, Samples
-from trainer.folds import Fold, as_json, assign, parts_of, pooled
+from trainer.data.datasets import LABELS, DataError, Faces, Samples
+from trainer.measuring.folds import Fold, as_json, assign, parts_of, pooled
 
 PERSONS = tuple(f"S{number:03d}" for number in range(10, 16))
 

@@ -13,7 +13,7 @@ from edge.bundle import DEFAULT_MODEL, SHIPPED, read_bundle
 from edge.classify import write_image
 from tests.parts.samples import model_parts, portrait, write_model
 from trainer.cli import main
-from trainer.inspection import inspect
+from trainer.conversion.inspection import inspect
 
 DETECTOR = SHIPPED / "blazeface_back.tflite"
 ROOT = Path(__file__).parents[1]

@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from trainer.latency import WARM_UP, Latency, race
+from trainer.measuring.latency import WARM_UP, Latency, race
 
 
 def test_networks_take_turns_after_every_face():

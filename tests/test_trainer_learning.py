@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.parts.trainer_faces import TINY, drawn_samples
-from trainer.batches import Batches, class_weights, mixed, smoothed, steps_of
 from trainer.config import Config, Training, changed
-from trainer.judge import restate
-from trainer.optimisers import Schedule, optimiser
+from trainer.training.batches import Batches, class_weights, mixed, smoothed, steps_of
+from trainer.training.judge import restate
+from trainer.training.optimisers import Schedule, optimiser
 
 CONFIG = Config.model_validate(TINY)
 

@@ -11,19 +11,19 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from trainer.bootstrap import FIGURES, RESAMPLES, Difference, Interval, differences, intervals
-from trainer.calibration import (
+from trainer.conversion.quantise import Comparison, QuantisationError
+from trainer.data.datasets import LABELS, Faces
+from trainer.data.readers.ferplus import distribution
+from trainer.measuring.bootstrap import FIGURES, RESAMPLES, Difference, Interval, differences, intervals
+from trainer.measuring.calibration import (
     BINS,
     best_temperature,
     calibration_error,
     negative_log_likelihood,
     reliability,
 )
-from trainer.datasets import LABELS, Faces
-from trainer.metrics import accuracy_of, figures, in_best_two, macro_f1_of, predictions
-from trainer.protocols import ck_protocols, ferplus_protocols, odd_subjects
-from trainer.quantise import Comparison, QuantisationError
-from trainer.readers.ferplus import distribution
+from trainer.measuring.metrics import accuracy_of, figures, in_best_two, macro_f1_of, predictions
+from trainer.measuring.protocols import ck_protocols, ferplus_protocols, odd_subjects
 
 ABC = ("a", "b", "c")
 KEYS = ("precision", "recall", "f1", "support")

@@ -36,13 +36,13 @@ from tests.parts.trainer_faces import (
     write_config,
     write_split,
 )
-from trainer.augment import plain_crops, random_crop
 from trainer.cli import main
 from trainer.config import Augmentation, Config
-from trainer.datasets import LABELS, SPLITS, DataError, fingerprint, leaking
-from trainer.prepare import Prepared, prepare
-from trainer.readers.ferplus import FOLDERS
-from trainer.split import split
+from trainer.data.augment import plain_crops, random_crop
+from trainer.data.datasets import LABELS, SPLITS, DataError, fingerprint, leaking
+from trainer.data.prepare import Prepared, prepare
+from trainer.data.readers.ferplus import FOLDERS
+from trainer.data.split import split
 
 ROOT = Path(__file__).parents[1]
 
@@ -100,7 +100,7 @@ def test_photographs_are_stored_as_patches_around_the_face(photographs, ckplus):
     assert np.abs(daemon - ours).mean() < 2
     # There is more around it than the crop shows, so that it can be moved and turned without meeting an edge.
     corners = np.array([[0, 0, 1], [40, 0, 1], [0, 40, 1], [40, 40, 1]]) - (0.5, 0.5, 0)
-    from trainer.augment import base_transform
+    from trainer.data.augment import base_transform
 
     inside = corners @ cv2.invertAffineTransform(base_transform(landmarks[row], 80, rule)).T
     assert 10 < inside.min() < 16
@@ -401,7 +401,7 @@ def test_other_pictures_and_other_crops_are_not_mixed_up(ckplus, tmp_path):
     assert not np.allclose(one.samples.landmarks[-1], other.samples.landmarks[-1], atol=1)
 
 
-SPAWN = "import trainer.stored_pictures as p; p.FEW = 0; p.CHUNK = 40\nfrom trainer.cli import main; main()"
+SPAWN = "import trainer.data.stored_pictures as p; p.FEW = 0; p.CHUNK = 40\nfrom trainer.cli import main; main()"
 
 
 def test_killed_preparation_goes_on_where_it_was(tmp_path):

@@ -15,8 +15,8 @@ load_keras()
 
 from trainer.architectures import build  # noqa: E402
 from trainer.config import Architecture  # noqa: E402
-from trainer.layer_errors import LayerError, layer_errors, layer_name, lost, worst_layers  # noqa: E402
-from trainer.quantise import Comparison, QuantisationError  # noqa: E402
+from trainer.conversion.layer_errors import LayerError, layer_errors, layer_name, lost, worst_layers  # noqa: E402
+from trainer.conversion.quantise import Comparison, QuantisationError  # noqa: E402
 
 GOOD = Comparison(0.9, 0.9, 1.0, 0.3, 0.3, 0.3)
 
@@ -154,7 +154,7 @@ def test_layer_made_bad_on_purpose_comes_first(crops, kind, bad):
 
 def test_worst_layers_are_named_in_one_line(monkeypatch):
     found = [LayerError(name, "CONV_2D", 0.9 / (place + 1)) for place, name in enumerate("abcd")]
-    monkeypatch.setattr("trainer.layer_errors.layer_errors", lambda *_: found)
+    monkeypatch.setattr("trainer.conversion.layer_errors.layer_errors", lambda *_: found)
     assert worst_layers(None, None) == "a (90% lost), b (45% lost), c (30% lost)"
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from tests.parts.trainer_faces import draw, draw_fer2013, draw_folders, draw_sequence, pixels
 from trainer.config import Data
-from trainer.datasets import LABELS, DataError
-from trainer.readers import CREDITS, READERS, read
-from trainer.readers.archive import listing
-from trainer.readers.reading import Reading
+from trainer.data.datasets import LABELS, DataError
+from trainer.data.readers import CREDITS, READERS, read
+from trainer.data.readers.archive import listing
+from trainer.data.readers.reading import Reading
 
 FACE = pixels(draw(3, np.random.default_rng(0)))
 

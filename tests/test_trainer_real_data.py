@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from edge.faces import CropRule, Detector, crop, crop_transform
-from trainer.augment import plain_crops
-from trainer.datasets import Faces, copies, data_folder, without_leaks
-from trainer.margins import face_of
-from trainer.peers import read_peers
-from trainer.photographs import photograph
-from trainer.protocols import ck_protocols, ferplus_protocols, most_voted
-from trainer.readers.ck48 import read_ck48
-from trainer.readers.ferplus import read_ferplus
+from trainer.data.augment import plain_crops
+from trainer.data.datasets import Faces, copies, data_folder, without_leaks
+from trainer.data.photographs import photograph
+from trainer.data.readers.ck48 import read_ck48
+from trainer.data.readers.ferplus import read_ferplus
+from trainer.measuring.margins import face_of
+from trainer.measuring.peers import read_peers
+from trainer.measuring.protocols import ck_protocols, ferplus_protocols, most_voted
 
 RULE = CropRule(48, 2.7, 0.37)
 

@@ -205,8 +205,8 @@ def test_what_comes_from_files_is_not_markup(reported, browser):
 
 
 def test_card_is_shown_if_it_is_of_this_file(reported, tmp_path, browser):
-    from trainer import page
-    from trainer.report import CARD
+    from trainer.pages import page
+    from trainer.pages.report import CARD
 
     shown = page.markdown("# Card\n\n| a | b |\n| --- | --- |\n| 1 | 2 |\n\n![x](https://example.com/x.png) <script>")
     assert "<h3>Card</h3>" in shown

@@ -20,8 +20,8 @@ from edge.emotions import Classifier
 from edge.litert import Network
 from tests.parts.trainer_faces import draw_ck48, draw_ferplus, votes_for, write_config
 from trainer.cli import main
-from trainer.datasets import LABELS
-from trainer.readers.ferplus import read_ferplus
+from trainer.data.datasets import LABELS
+from trainer.data.readers.ferplus import read_ferplus
 
 COMMAND = [sys.executable, "-c", "from trainer.cli import main; main()"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -96,7 +96,7 @@ def test_classifier_gives_the_logits_that_tensorflow_gives(finished):
     import keras
     import tensorflow as tf
 
-    from trainer.augment import plain_crops
+    from trainer.data.augment import plain_crops
 
     bundle = read_bundle(finished.model)
     classifier = Classifier(bundle)
@@ -125,7 +125,7 @@ def test_classifier_gives_the_logits_that_tensorflow_gives(finished):
 def test_input_takes_every_grey_level_whatever_it_is_calibrated_on():
     from trainer.architectures import build
     from trainer.config import Architecture
-    from trainer.quantise import quantise
+    from trainer.conversion.quantise import quantise
 
     architecture = Architecture(stem=4, stages=(8,), blocks=1)
     dull = np.random.default_rng(3).integers(100, 150, (4, 32, 32), dtype=np.uint8)
@@ -188,9 +188,9 @@ def test_wrong_override_is_refused(finished, tmp_path):
 
 def test_absent_gpu_is_refused(finished, tmp_path, monkeypatch):
     from trainer.config import load_config
-    from trainer.fit import ready
+    from trainer.training.fit import ready
 
-    monkeypatch.setattr("trainer.devices.gpus", lambda: 0)
+    monkeypatch.setattr("trainer.training.devices.gpus", lambda: 0)
     run = tmp_path / "run"
     common = ("train", "--config", finished.config, "--data", finished.data, "--set", "training.device=gpu", "--run")
     assert "training.device: gpu is asked for" in one_line(invoke(*common, run))
@@ -272,7 +272,7 @@ def test_command_says_nothing_but_its_own(finished, tmp_path):
 
 def test_ship_writes_model_and_twin_where_evaluate_finds_them(finished, tmp_path, monkeypatch):
     monkeypatch.setattr("edge.bundle.DEFAULT_MODEL", tmp_path / "shipped/emotions.tflite")
-    monkeypatch.setattr("trainer.networks.FLOAT_TWINS", tmp_path / "twins")
+    monkeypatch.setattr("trainer.measuring.networks.FLOAT_TWINS", tmp_path / "twins")
     common = ("--data", finished.data)
     result = invoke("train", "--config", finished.config, "--run", finished.run, "--ship", *common)
     assert result.exit_code == 0, result.output

@@ -23,7 +23,7 @@ from tests.parts.ray_node import RayNode, alive, descendants
 from tests.parts.trainer_faces import draw_ferplus, write_config
 from trainer.cli import main
 from trainer.config import Config, changed, load_config
-from trainer.search_space import SearchError, load_space
+from trainer.search.space import SearchError, load_space
 
 RATE = "training.learning_rate"
 EPOCHS = 4
@@ -218,7 +218,7 @@ def test_best_configuration_is_complete_and_trains(searched):
 
 
 def test_finished_search_is_shown_again_without_training(searched, monkeypatch):
-    monkeypatch.setattr("trainer.local_workers.LocalWorkers.start", None)
+    monkeypatch.setattr("trainer.search.local_workers.LocalWorkers.start", None)
     again = invoke(searched.command)
     assert again.exit_code == 0, again.output
     assert again.stdout == searched.result.stdout

@@ -21,8 +21,8 @@ def write_colour_model(path: Path) -> Path:
     load_keras()
     import keras
 
-    from trainer.export import encode
-    from trainer.quantise import int8_converter
+    from trainer.conversion.export import encode
+    from trainer.conversion.quantise import int8_converter
     from trainer.quiet import silence
 
     entrance = keras.Input(batch_shape=(1, SIZE, SIZE, 3))

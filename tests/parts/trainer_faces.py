@@ -10,8 +10,8 @@ import numpy as np
 import yaml
 
 from tests.parts.samples import portrait
-from trainer.datasets import LABELS, Faces, Samples
-from trainer.readers.ferplus import FOLDERS, VOTERS
+from trainer.data.datasets import LABELS, Faces, Samples
+from trainer.data.readers.ferplus import FOLDERS, VOTERS
 
 TINY: dict[str, Any] = {
     "name": "tiny",

@@ -10,7 +10,7 @@ import yaml
 
 from edge.bundle import Bundle
 from tests.parts.trainer_faces import TINY, draw
-from trainer.datasets import LABELS
+from trainer.data.datasets import LABELS
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ def write_model(
     import keras
 
     from trainer.architectures import build
-    from trainer.augment import plain_crops
     from trainer.config import Config
-    from trainer.export import draft, write
-    from trainer.inputs import normalise
-    from trainer.quantise import quantise
+    from trainer.conversion.export import draft, write
+    from trainer.conversion.quantise import quantise
+    from trainer.data.augment import plain_crops
+    from trainer.data.inputs import normalise
 
     config = Config.model_validate({**TINY, "crop": {"size": 32, "colour": colour}})
     rng = np.random.default_rng(4)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import keras
 from keras import layers
 
-
 #: The gradient of a strided 1×1 convolution of 8 channels or fewer overruns memory in TensorFlow 2.21 (oneDNN).
 FEW = 16
 

@@ -45,7 +45,7 @@ def compare(
     """
     with one_line():
         from trainer.config import load_config
-        from trainer.datasets import data_folder
+        from trainer.data.datasets import data_folder
         from trainer.quiet import load_keras
 
         settings = [load_config(config, overrides) for config in configs]
@@ -53,7 +53,7 @@ def compare(
         load_keras()
         from rich.console import Console
 
-        from trainer import compare as comparison
+        from trainer.measuring import compare as comparison
 
         found = comparison.compare(settings, kinds, folder, CACHE, run)
         run.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ def evaluate(
     with one_line():
         from edge.bundle import DEFAULT_MODEL
         from trainer.config import load_config
-        from trainer.datasets import data_folder
+        from trainer.data.datasets import data_folder
         from trainer.quiet import load_keras
 
         settings = load_config(config, overrides) if config else None
@@ -61,12 +61,12 @@ def evaluate(
         load_keras()
         from rich.console import Console
 
-        from trainer import evaluate as measuring
-        from trainer.looks import TEST_LOOKS, record_look
-        from trainer.peers import read_peers
-        from trainer.questions import Split, official_questions, own_questions
-        from trainer.report import trained_in, write_report
-        from trainer.tables import show
+        from trainer.measuring import evaluate as measuring
+        from trainer.measuring.looks import TEST_LOOKS, record_look
+        from trainer.measuring.peers import read_peers
+        from trainer.measuring.questions import Split, official_questions, own_questions
+        from trainer.pages.report import trained_in, write_report
+        from trainer.pages.tables import show
 
         if model is None:
             model = Path("trainer/runs") / settings.name / f"{settings.name}.tflite" if settings else DEFAULT_MODEL

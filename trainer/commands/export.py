@@ -22,12 +22,12 @@ def export(network: Path, config: Path, output: Path | None, overrides: tuple[st
     """
     with one_line():
         from trainer.config import load_config
-        from trainer.datasets import data_folder
+        from trainer.data.datasets import data_folder
         from trainer.quiet import load_keras
 
         settings = load_config(config, overrides)
         folder = data_folder(data)
         load_keras()
-        from trainer import train as steps
+        from trainer.training import train as steps
 
         steps.export(network, settings, folder, output or network.with_suffix(".tflite"), CACHE)

@@ -26,7 +26,7 @@ def folds(
     """
     with one_line():
         from trainer.config import load_config
-        from trainer.datasets import data_folder
+        from trainer.data.datasets import data_folder
         from trainer.quiet import load_keras
 
         settings = load_config(config, overrides)
@@ -34,9 +34,9 @@ def folds(
         load_keras()
         from rich.console import Console
 
-        from trainer import folds as validation
-        from trainer.folds_report import write_report
-        from trainer.prepare import prepare
+        from trainer.data.prepare import prepare
+        from trainer.measuring import folds as validation
+        from trainer.pages.folds_report import write_report
 
         samples = prepare(settings, folder, CACHE).everyone
         found = validation.run_folds(samples, settings, run or Path("trainer/runs") / f"{settings.name}-folds")

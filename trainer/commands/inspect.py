@@ -12,7 +12,7 @@ import click
 from trainer.commands.options import FILE, FOLDER, one_line
 
 if TYPE_CHECKING:
-    from trainer.layer_errors import LayerError
+    from trainer.conversion.layer_errors import LayerError
 
 
 @click.command()
@@ -33,7 +33,7 @@ def inspect(model: Path, as_json: bool, faces: Path | None, twin: Path | None) -
     with one_line():
         from rich.console import Console
 
-        from trainer import inspection
+        from trainer.conversion import inspection
 
         found = inspection.inspect(model)
         if found.info is None:
@@ -51,14 +51,14 @@ def inspect(model: Path, as_json: bool, faces: Path | None, twin: Path | None) -
 
 def _layers(model: Path, faces: Path, twin: Path | None) -> list[LayerError]:
     from edge.bundle import read_bundle
-    from trainer.face_crops import face_crops
+    from trainer.data.face_crops import face_crops
     from trainer.quiet import load_keras
 
     bundle = read_bundle(model)
     crops = face_crops(faces, bundle.info)
     load_keras()
-    from trainer.layer_errors import layer_errors
-    from trainer.networks import NetworkError, load_twin
+    from trainer.conversion.layer_errors import layer_errors
+    from trainer.measuring.networks import NetworkError, load_twin
 
     network = load_twin(bundle, twin)
     if network is None:

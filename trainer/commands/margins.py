@@ -20,8 +20,8 @@ def margins(model: Path | None, faces: int, seed: int, data: Path | None) -> Non
         from rich.console import Console
 
         from edge.bundle import DEFAULT_MODEL, read_bundle
-        from trainer.datasets import data_folder
-        from trainer.margins import measure, show
+        from trainer.data.datasets import data_folder
+        from trainer.measuring.margins import measure, show
 
         path = model or DEFAULT_MODEL
         measured = measure(path, data_folder(data), CACHE, faces, seed)

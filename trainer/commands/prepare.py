@@ -24,9 +24,9 @@ def prepare(config: Path, as_json: bool, overrides: tuple[str, ...], data: Path 
         from rich.console import Console
 
         from trainer.config import load_config
-        from trainer.datasets import data_folder
-        from trainer.preparation import show
-        from trainer.prepare import prepare as prepare_data
+        from trainer.data.datasets import data_folder
+        from trainer.data.preparation import show
+        from trainer.data.prepare import prepare as prepare_data
 
         report = prepare_data(load_config(config, overrides), data_folder(data), CACHE).report
         if as_json:

@@ -21,14 +21,14 @@ def teach(config: Path, output: Path, teachers: tuple[str, ...], overrides: tupl
         raise click.UsageError("Missing option '--teacher'.")
     with one_line():
         from trainer.config import load_config
-        from trainer.datasets import data_folder
+        from trainer.data.datasets import data_folder
         from trainer.quiet import load_keras
 
         settings = load_config(config, overrides)
         folder = data_folder(data)
         load_keras(any_backend=True)
-        from trainer.material import material_of
-        from trainer.teachers import write_soft_labels
+        from trainer.training.material import material_of
+        from trainer.training.teachers import write_soft_labels
 
         write_soft_labels(output, teachers, material_of(settings, folder, CACHE).train)
         click.echo(f"{output}: {output.stat().st_size:,} bytes")

@@ -33,7 +33,7 @@ def train(
     with one_line():
         from edge.bundle import DEFAULT_MODEL
         from trainer.config import load_config, with_teachers
-        from trainer.datasets import data_folder
+        from trainer.data.datasets import data_folder
         from trainer.quiet import load_keras
 
         settings = load_config(config, overrides)
@@ -41,8 +41,8 @@ def train(
             settings = with_teachers(settings)
         folder = data_folder(data)
         load_keras(any_backend=True)
-        from trainer import train as steps
-        from trainer.networks import FLOAT_TWINS
+        from trainer.measuring.networks import FLOAT_TWINS
+        from trainer.training import train as steps
 
         run = run or Path("trainer/runs") / settings.name
         twin = f"{settings.name}.keras"

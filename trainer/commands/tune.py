@@ -14,8 +14,8 @@ import click
 from trainer.commands.options import CACHE, DATA_OPTION, FILE, SET_OPTION, one_line
 
 if TYPE_CHECKING:
-    from trainer.material import Material
-    from trainer.trial import Workers
+    from trainer.search.trial import Workers
+    from trainer.training.material import Material
 
 SPACE = Path("configs/trainer/search.yaml")
 INTERRUPTED = 130
@@ -55,11 +55,11 @@ def tune(
         from rich.console import Console
 
         from trainer.config import changed, load_config
-        from trainer.datasets import data_folder
-        from trainer.material import material_of
-        from trainer.search_results import check_output, ended, record, show, write_best
-        from trainer.search_space import SearchError, load_space
-        from trainer.tune import Search, opened_study
+        from trainer.data.datasets import data_folder
+        from trainer.search.results import check_output, ended, record, show, write_best
+        from trainer.search.space import SearchError, load_space
+        from trainer.search.tune import Search, opened_study
+        from trainer.training.material import material_of
 
         if address and importlib.util.find_spec("ray") is None:
             raise SearchError("ray is not installed: pip install 'emotion-edge[trainer,ray]'")
@@ -97,9 +97,9 @@ def tune(
 
 def _workers(address: str | None, jobs: int | None, material: Material, storage: Path) -> Workers:
     if address:
-        from trainer.ray_workers import RayWorkers
+        from trainer.search.ray_workers import RayWorkers
 
         return RayWorkers(address, jobs, material.train, material.validation)
-    from trainer.local_workers import LocalWorkers
+    from trainer.search.local_workers import LocalWorkers
 
     return LocalWorkers(jobs or 1, material.train, material.validation, storage.with_name(f"{storage.name}.log"))

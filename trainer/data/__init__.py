@@ -1,0 +1,1 @@
+"""From labelled pictures to faces, cut and split: readers, alignment, preparation, augmentation."""

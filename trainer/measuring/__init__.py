@@ -1,0 +1,1 @@
+"""How good a network is: protocols, figures and their chance, time, peers, folds, architectures compared."""

@@ -1,0 +1,1 @@
+"""What was measured, shown: tables for the terminal, pages for the browser."""

@@ -1,0 +1,1 @@
+"""The search for better hyperparameters, on processes of one machine or on a Ray cluster."""

@@ -1,0 +1,1 @@
+"""Learning the weights: batches, steps, checkpoints, teachers."""

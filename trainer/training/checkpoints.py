@@ -1,0 +1,126 @@
+"""All that a training needs to go on exactly where it was, in one file that is replaced in one step."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from trainer.files import replace_file
+from trainer.training.run_folder import CheckpointError, unreadable
+
+Arrays = list[npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class State:
+    """A training after some epochs.
+
+    Attributes:
+        log: the epochs so far, as in the run's log; they tell the best accuracy and how long ago it was.
+        model: every variable of the network, the seeds of its dropout included.
+        optimizer: every variable of the optimiser, the moving average of the weights included.
+        kept: the weights of the epoch that is kept, batch-normalisation statistics included.
+    """
+
+    log: list[dict[str, Any]] = field(default_factory=list)
+    model: Arrays = field(default_factory=list)
+    optimizer: Arrays = field(default_factory=list)
+    kept: Arrays = field(default_factory=list)
+
+
+GROUPS = ("model", "optimizer", "kept")
+
+
+def save(path: Path, state: State) -> None:
+    """Write a checkpoint.
+
+    Raises:
+        WriteError: it cannot be written; the one before it is as it was.
+    """
+    named = {f"{group}/{number:05d}": array for group in GROUPS for number, array in enumerate(getattr(state, group))}
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, log=np.array(json.dumps(state.log)), **named)
+    replace_file(path, buffer.getvalue())
+
+
+def load(path: Path) -> State:
+    """Read a checkpoint.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            log = json.loads(str(archive["log"]))
+            groups = {
+                group: [archive[name] for name in sorted(archive.files) if name.startswith(f"{group}/")]
+                for group in GROUPS
+            }
+    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise unreadable(path, error) from None
+    return State(log, **groups)
+
+
+def values(variables: list[keras.Variable]) -> Arrays:
+    """Return copies of the values of variables."""
+    return [np.array(variable) for variable in variables]
+
+
+def assign(variables: list[keras.Variable], arrays: Arrays, path: Path) -> None:
+    """Give variables the values that `path` holds.
+
+    Raises:
+        CheckpointError: they are of another network.
+    """
+    if [tuple(variable.shape) for variable in variables] != [array.shape for array in arrays]:
+        raise CheckpointError(f"{path}: is of another architecture or optimiser; remove {path.parent} to start again")
+    for variable, array in zip(variables, arrays, strict=True):
+        variable.assign(array)
+
+
+def load_network(path: Path) -> keras.Model:
+    """Read a network from a `.keras` file, whichever backend wrote it.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; name a .keras file")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path}: no Keras model ({str(error).splitlines()[0]}); name a .keras file") from None
+
+
+def copy_weights(path: Path, source: keras.Model, target: keras.Model) -> None:
+    """Give `target` the weights of `source`, which was read from `path`.
+
+    Raises:
+        CheckpointError: the layers differ; the message names the first that does.
+    """
+    theirs, ours = _shapes(source), _shapes(target)
+    for number, (found, wanted) in enumerate(zip(theirs, ours, strict=False)):
+        if found[1:] != wanted[1:]:
+            raise CheckpointError(
+                f"{path}: layer {found[0]} has weights {found[1]}, and the architecture wants {wanted[1]} in "
+                f"{wanted[0]}, its layer {number + 1} with weights; name a file of the same architecture, input and "
+                "classes"
+            )
+    if len(theirs) != len(ours):
+        raise CheckpointError(
+            f"{path}: has {len(theirs)} layers with weights, and the architecture {len(ours)}; name a file of the same"
+        )
+    target.set_weights(source.get_weights())
+
+
+def _shapes(model: keras.Model) -> list[tuple[str, list[tuple[int, ...]]]]:
+    """Return name and shapes of the weights of each layer that has any."""
+    return [(layer.name, [tuple(w.shape) for w in layer.weights]) for layer in model.layers if layer.weights]

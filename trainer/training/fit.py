@@ -1,0 +1,228 @@
+"""Learns the weights: epoch by epoch, each followed by judgement and checkpoint."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from trainer import TrainerError
+from trainer.architectures import build
+from trainer.config import Config, Training
+from trainer.data.datasets import DataError, Samples
+from trainer.data.inputs import DEVIATION, MEAN, normalise
+from trainer.files import replace_file
+from trainer.training import checkpoints, curves, devices
+from trainer.training.batches import Batches, class_weights, smoothed, steps_of
+from trainer.training.checkpoints import State
+from trainer.training.distil import taught
+from trainer.training.judge import MEASURED, Judge, float32_network
+from trainer.training.optimisers import optimiser
+from trainer.training.run_folder import (
+    CHECKPOINT,
+    SOFT_LABELS,
+    WEIGHTS,
+    CheckpointError,
+    check,
+    is_finished,
+    occupied,
+    read_log,
+    record,
+    unreadable,
+    write_log,
+)
+
+__all__ = ["DEVIATION", "MEAN", "CheckpointError", "fit", "normalise", "read_log", "ready", "record"]
+
+Floats = npt.NDArray[np.float32]
+AfterEpoch = Callable[[int, float], None]
+
+
+class TrainingError(TrainerError):
+    """The training cannot go on; the message says why and what to change."""
+
+
+def fit(
+    train: Samples, validation: Samples, config: Config, run: Path, after_epoch: AfterEpoch | None = None
+) -> keras.Model:
+    """Train in the folder `run`, resuming what lies there, and return the float32 network of the kept epoch.
+
+    A run that is finished is not trained again.
+
+    Args:
+        train: what is learned from.
+        validation: what the best epoch is chosen on.
+        config: the run's configuration.
+        run: folder of configuration, log and checkpoints.
+        after_epoch: called after each epoch trained now with its number, from 1, and the validation accuracy, a
+            fraction; an exception it raises ends the training, and the same call later resumes it.
+
+    Raises:
+        CheckpointError: what lies in `run` is of another configuration or unreadable, or another process is there.
+        DataError: there are no faces to choose the best epoch on.
+        DeviceError: the GPU asked for is not there.
+        TrainingError: the loss is no number any more.
+        WriteError: the disk is full.
+    """
+    ready(run, config)
+    if not len(validation) and (config.training.keep == "best" or config.training.patience):
+        raise DataError(
+            "no validation faces to choose the best epoch on; raise data.validation, or take training.keep last "
+            "without training.patience"
+        )
+    with occupied(run):
+        record(run, config)
+        if not is_finished(run):
+            with devices.on(config.training.device):
+                _train(train, validation, config, run, after_epoch)
+        return _kept_network(run, config, len(train.faces.labels))
+
+
+def ready(run: Path, config: Config) -> None:
+    """Check that a training with this configuration can begin or go on in `run`; nothing is written.
+
+    Raises:
+        CheckpointError: what lies there is of another configuration or unreadable.
+        DeviceError: the GPU asked for is not there.
+    """
+    check(run, config)
+    if not is_finished(run):
+        devices.require(config.training.device)
+
+
+def _train(train: Samples, validation: Samples, config: Config, run: Path, after_epoch: AfterEpoch | None) -> None:
+    targets, weights = _targets(train, config.training, run)
+    devices.repeatable(config.seed)
+    learner = _learner(config, len(train.faces.labels), steps_of(len(train), config))
+    judge = Judge(config, validation)
+    state = _resume(run, learner) if (run / CHECKPOINT).is_file() else State()
+    write_log(run, state.log)
+    curves.begin(run, state.log)
+    with _progress() as progress:
+        task = progress.add_task("training", total=steps_of(len(train), config))
+        moved = keras.callbacks.LambdaCallback(on_train_batch_end=lambda *_, **__: progress.advance(task))
+        while not is_over(state.log, config.training):
+            epoch = len(state.log)
+            progress.reset(task, description=f"epoch {epoch + 1} of {config.training.epochs}")
+            began = time.monotonic()
+            batches = Batches(train, targets, weights, config, epoch)
+            history = learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[moved])
+            loss = _number(history.history["loss"][0], epoch, config.training)
+            accuracy = judge.accuracy(learner, (batches[i][0] for i in range(min(len(batches), MEASURED))))
+            entry = {
+                "epoch": epoch + 1,
+                "loss": round(loss, 5),
+                "validation_accuracy": accuracy,
+                "learning_rate": float(learner.optimizer.learning_rate),
+                "seconds": round(time.monotonic() - began, 2),
+            }
+            state = _after(state, entry, learner, judge, config.training)
+            checkpoints.save(run / CHECKPOINT, state)
+            write_log(run, state.log)
+            curves.go_on(run, entry)
+            progress.console.print(f"epoch {epoch + 1}: loss {loss:.4f}, validation {accuracy:.4f}")
+            if after_epoch:
+                after_epoch(epoch + 1, accuracy)
+    _finish(run, judge.network, state)
+
+
+def _targets(train: Samples, training: Training, run: Path) -> tuple[Floats, Floats]:
+    """Return what each face should be answered with (n, classes), and how much it counts (n,)."""
+    labels = train.faces.distributions
+    targets = smoothed(labels, training.label_smoothing)
+    if training.distillation:
+        path = training.distillation.soft_labels or run / SOFT_LABELS
+        targets = taught(targets, train.faces, training.distillation, path)
+    return targets, class_weights(labels, training.class_weights)
+
+
+def _learner(config: Config, classes: int, steps: int) -> keras.Model:
+    keras.mixed_precision.set_global_policy(config.training.precision)
+    model = build(config.architecture, config.crop.shape(), classes)
+    if config.training.start:
+        start = checkpoints.load_network(config.training.start)
+        checkpoints.copy_weights(config.training.start, start, model)
+    optimizer = optimiser(config.training, steps)
+    optimizer.build(model.trainable_variables)
+    # Without its compiler JAX would run operation by operation; TensorFlow's changes the result in the last bits.
+    compiled = "auto" if keras.backend.backend() == "jax" else False
+    model.compile(optimizer, keras.losses.CategoricalCrossentropy(from_logits=True), jit_compile=compiled)
+    return model
+
+
+def _resume(run: Path, learner: keras.Model) -> State:
+    path = run / CHECKPOINT
+    state = checkpoints.load(path)
+    checkpoints.assign(learner.variables, state.model, path)
+    checkpoints.assign(learner.optimizer.variables, state.optimizer, path)
+    return state
+
+
+def is_over(log: list[dict[str, Any]], training: Training) -> bool:
+    """Tell whether all epochs of a log are done, time is up, or the best epoch is long ago."""
+    if not log:
+        return False
+    if training.minutes and sum(entry["seconds"] for entry in log) >= 60 * training.minutes:
+        return True
+    accuracies = [entry["validation_accuracy"] for entry in log]
+    waited = len(log) - 1 - accuracies.index(max(accuracies))
+    return len(log) >= training.epochs or bool(training.patience and waited >= training.patience)
+
+
+def _number(loss: float, epoch: int, training: Training) -> float:
+    if not math.isfinite(loss):
+        raise TrainingError(
+            f"the loss is {loss} in epoch {epoch + 1}: training.learning_rate {training.learning_rate:g} is too high; "
+            "lower it, or raise training.warmup_epochs, and choose another --run"
+        )
+    return float(loss)
+
+
+def _after(state: State, entry: dict[str, Any], learner: keras.Model, judge: Judge, training: Training) -> State:
+    """Return the state after one more epoch."""
+    best = max((one["validation_accuracy"] for one in state.log), default=-1.0)
+    keeps = training.keep == "last" or entry["validation_accuracy"] > best
+    return State(
+        [*state.log, entry],
+        checkpoints.values(learner.variables),
+        checkpoints.values(learner.optimizer.variables),
+        judge.network.get_weights() if keeps else state.kept,
+    )
+
+
+def _finish(run: Path, network: keras.Model, state: State) -> None:
+    """Write the kept weights; the checkpoint has done its duty."""
+    checkpoints.assign(network.weights, state.kept, run / CHECKPOINT)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / WEIGHTS
+        network.save_weights(path)
+        replace_file(run / WEIGHTS, path.read_bytes())
+    (run / CHECKPOINT).unlink()
+
+
+def _kept_network(run: Path, config: Config, classes: int) -> keras.Model:
+    network = float32_network(config, classes)
+    try:
+        network.load_weights(run / WEIGHTS)
+    except (ValueError, OSError, KeyError) as error:
+        raise unreadable(run / WEIGHTS, error) from None
+    return network
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+        console=Console(stderr=True),
+    )
