@@ -97,16 +97,21 @@ def decode_event(payload: bytes) -> Event:
 def event_id(node: str, camera: str, epoch: int, seq: int, time: float) -> str:
     """Return a UUIDv7 (RFC 9562) of `time` whose random bits are a hash of the rest."""
     digest = int.from_bytes(hashlib.sha256(f"{node}/{camera}/{epoch}/{seq}".encode()).digest()[:10], "big")
-    # Rounded as `rfc3339` does, so that the id is that of the time as written.
-    bits = (max(0, round(time * 1000)) & (1 << 48) - 1) << 80 | digest
+    bits = (max(0, milliseconds(time)) & (1 << 48) - 1) << 80 | digest
     bits = bits & ~(0xF << 76) | 7 << 76
     bits = bits & ~(0x3 << 62) | 2 << 62
     return str(uuid.UUID(int=bits))
 
 
+def milliseconds(time: float) -> int:
+    """Round once for all, so that the id of an event is that of its time as written."""
+    return round(time * 1000)
+
+
 def rfc3339(time: float) -> str:
     """Write seconds since 1970 as RFC 3339 in UTC, to the millisecond."""
-    moment = datetime.fromtimestamp(round(time, 3), tz=timezone.utc)
+    seconds, rest = divmod(milliseconds(time), 1000)
+    moment = datetime.fromtimestamp(seconds, tz=timezone.utc).replace(microsecond=rest * 1000)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

@@ -128,6 +128,7 @@ def test_other_schema_is_named():
 @given(NAMES, NAMES, st.integers(0), st.integers(1), st.floats(0, 2**48 / 1000 - 1))
 @example("n", "c", 1, 1, 1_700_000_000.0006)
 @example("n", "c", 1, 1, 1.0009999)
+@example("n", "c", 1, 1, 0.0025)
 def test_ids_are_uuids_of_version_7_of_the_time_as_written(node, camera, epoch, seq, time):
     identity = uuid.UUID(event_id(node, camera, epoch, seq, time))
     assert (identity.version, identity.variant) == (7, uuid.RFC_4122)

@@ -59,10 +59,13 @@ def sources(model, layer):
 
 
 def branch(model, layer, start):
-    """The convolutions and poolings from the layer `start`, exclusive, to `layer`, inclusive."""
+    """The convolutions and poolings from the layer `start`, exclusive, to `layer`, inclusive.
+
+    A pooling of one pixel is left out: it is a convolution's stride (`FEW`).
+    """
     found = []
     while layer is not start:
-        if isinstance(layer, (CONVOLUTIONS, *POOLINGS)):
+        if isinstance(layer, (CONVOLUTIONS, *POOLINGS)) and getattr(layer, "pool_size", None) != (1, 1):
             found.insert(0, layer)
         (layer,) = sources(model, layer)
     return found

@@ -13,6 +13,8 @@ from trainer.quiet import load_keras
 
 load_keras()
 
+import keras  # noqa: E402
+
 from trainer.architectures import build  # noqa: E402
 from trainer.config import Architecture  # noqa: E402
 from trainer.conversion.layer_errors import LayerError, layer_errors, layer_name, lost, worst_layers  # noqa: E402
@@ -139,6 +141,7 @@ def crops():
 )
 def test_layer_made_bad_on_purpose_comes_first(crops, kind, bad):
     """One channel's values are five hundred times too large: the steps become too large for all the others."""
+    keras.utils.set_random_seed(1)  # others lose less, 0 just over half
     stages = (8, 12) if kind == "vgg" else (12, 16)
     model = build(Architecture(kind=kind, stages=stages, blocks=2 if kind == "vgg" else 1), (32, 32, 1), 8)
     before = {each.name: each.lost for each in layer_errors(model, crops)}
