@@ -288,8 +288,8 @@ def test_a_model_is_measured_on_its_own_data(drawn, tmp_path):
     assert set(report["int8"]["all faces"]["per_class"]) == set(SEVEN)
     assert report["agreement"] >= 0.9
     assert report["ece"] is not None
-    looks = tmp_path / "looks.jsonl"
-    measured(drawn.seven, data, "--config", config, "--split", "test", "--looks", looks)
+    measured(drawn.seven, data, "--config", config, "--split", "test")
+    looks = drawn.seven.model.parent / "test_looks.jsonl"
     assert json.loads(looks.read_text())["int8"]["all faces"]["n"] == 42
     # Without a model it is the one that `train` writes.
     line = one_line(invoke("--config", config, "--data", data))

@@ -419,7 +419,7 @@ def test_killed_preparation_goes_on_where_it_was(tmp_path):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    cache = folder / ".cache/landmarks"
+    cache = folder / ".cache/prepared"
     wait_for(lambda: len(chunks(cache)) >= 1, process)
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -474,7 +474,7 @@ def test_full_disk_is_told_in_one_line_and_leaves_no_debris(tmp_path):
     assert "File too large; make room there" in line
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
-    assert [*(tmp_path / ".cache/landmarks").iterdir()] == []
+    assert [*(tmp_path / ".cache/prepared").iterdir()] == []
 
 
 def test_ckplus_trains_to_a_model_file(tmp_path):

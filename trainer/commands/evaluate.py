@@ -24,7 +24,11 @@ from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, SET_OPTIO
 @click.option("--report", type=FILE, help="Write a page for the browser too, one file.")
 @click.option("--run", type=FOLDER, help="Folder of the training, for the report's curves.  [default: MODEL's folder]")
 @click.option("--with-faces", is_flag=True, help="Show faces in the report, if the terms of the data set allow it.")
-@click.option("--looks", type=FILE, help="Record of looks at test data.  [default: trainer/test_looks.jsonl]")
+@click.option(
+    "--looks",
+    type=FILE,
+    help="Record of looks at test data.  [default: trainer/test_looks.jsonl, with --config beside MODEL]",
+)
 @DATA_OPTION
 def evaluate(
     model: Path | None,
@@ -76,7 +80,7 @@ def evaluate(
         sets = own_questions(settings, folder, asked, CACHE) if settings else official_questions(folder, asked, CACHE)
         found = measuring.evaluate(model, twin, sets, asked, others)
         if asked == "test":
-            record_look(found, looks or TEST_LOOKS)
+            record_look(found, looks or (model.parent / TEST_LOOKS.name if settings else TEST_LOOKS))
         if as_json:
             click.echo(json.dumps(found.as_json(), indent=2))
         else:

@@ -12,7 +12,7 @@ import click
 
 from trainer import TrainerError
 
-CACHE = Path(".cache/landmarks")
+CACHE = Path(".cache/prepared")
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
 DATA_OPTION = click.option(

@@ -18,7 +18,7 @@ from rich.progress import track
 
 from edge.faces import CropRule, Detector, crop, crop_transform
 from trainer.config import Crop
-from trainer.data.processes import pool
+from trainer.processes import pool
 
 Image = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]

@@ -25,10 +25,10 @@ from edge.faces import Detector
 from trainer.config import Crop
 from trainer.data.alignment import THRESHOLD, as_seen, eyes_of_chip, patch_of_photograph, square
 from trainer.data.datasets import DataError, fingerprint
-from trainer.data.processes import pool
 from trainer.data.readers.archive import Content
 from trainer.data.readers.reading import Decoder, Image, Reading
 from trainer.files import replace_file
+from trainer.processes import pool
 
 Floats = npt.NDArray[np.float32]
 #: Pictures whose shorter side is below this end at the face, as those of FER+ do, and are stored as they are.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
@@ -14,6 +13,7 @@ from pathlib import Path
 from trainer import TrainerError
 from trainer.config import Config
 from trainer.data.datasets import Samples
+from trainer.processes import end_with_parent
 from trainer.search.trial import Died, Done, Epoch, Event, Outcome, Refused, prepare_process, run_trial
 
 #: Seconds for a process to be gone after its pipe has closed.
@@ -129,7 +129,7 @@ def _ctrl_c_later() -> Iterator[None]:
 
 def _serve(connection: Connection, threads: int, log: Path) -> None:
     """Train trials, one after the other, on the samples that come first: what a process does."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     # Keras makes a semaphore on import. With "fork" it has no name, and a process that is killed leaves none behind.
     multiprocessing.set_start_method("fork", force=True)
     with log.open("ab") as file:
@@ -149,11 +149,3 @@ def _serve(connection: Connection, threads: int, log: Path) -> None:
             connection.send(run_trial(config, train, validation, run, go_on))
         except (TrainerError, OSError) as error:
             connection.send(error)
-
-
-def _end_with_parent() -> None:
-    """End this process at once when its parent has ended, so that nothing trains on unheard."""
-    parent = multiprocessing.parent_process()
-    if parent:
-        parent.join()
-    os._exit(1)

@@ -1,4 +1,4 @@
-"""Several processes for work on pictures."""
+"""Several processes, none of which outlives its parent."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 
 import cv2
 
@@ -27,12 +28,15 @@ def pool(tasks: int) -> Iterator[ProcessPoolExecutor]:
 
 def _begin() -> None:
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
-def _end_with_parent() -> None:
-    """A worker whose parent is killed would wait for its next task for ever."""
-    parent = multiprocessing.parent_process()
+def end_with_parent() -> None:
+    """From now on, end this process at once when its parent has ended: it would work on unheard, or wait for ever."""
+    threading.Thread(target=_outlive, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _outlive(parent: BaseProcess | None) -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
