@@ -18,7 +18,7 @@ load_keras()
 
 import keras  # noqa: E402
 
-from trainer.architectures import BUILDERS, build, inception, lenet, mobilenet, resnet, vgg  # noqa: E402
+from trainer.architectures import BUILDERS, build, inception, lenet, mobilenet, recognition, resnet, vgg  # noqa: E402
 from trainer.architectures.layers import channels  # noqa: E402
 from trainer.config import Architecture, Config  # noqa: E402
 from trainer.conversion.complexity import complexity, multiply_adds  # noqa: E402
@@ -44,6 +44,13 @@ VARIANTS = [
 
 def network(kind, shape=GREY, **how):
     return build(Architecture(kind=kind, **how), shape, 8)
+
+
+def small(kind, stages):
+    """A network of few weights."""
+    if kind == "recognition":
+        return {"width": 0.25}
+    return {"stages": stages} | ({} if kind == "lenet" else {"blocks": 1})
 
 
 def path(model):
@@ -165,6 +172,17 @@ def test_mobilenet_is_depthwise_then_pointwise(shape, stages, blocks, width):
     assert logits.units == 8
 
 
+@pytest.mark.parametrize("width", [0.5, 1])
+def test_recognition_adds_two_convolutions_to_a_shortcut_without_weights(width):
+    model = network("recognition", (88, 88, 1), width=width)
+    sums = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
+    counts = [stage for stage, blocks in recognition.STAGES for _ in range(blocks)]
+    assert [total.output.shape[-1] for total in sums] == [width * count for count in counts]
+    assert sum(isinstance(layer, CONVOLUTIONS) for layer in model.layers) == 1 + 2 * len(sums)
+    assert {layer.kernel_size for layer in model.layers if isinstance(layer, CONVOLUTIONS)} == {(7, 7), (3, 3)}
+    assert model.get_layer("average").input.shape[1:3] == (3, 3)
+
+
 def test_compact_is_still_the_network_that_ships():
     """Layer by layer, names included: they stand in the model file, which the same weights must give again."""
     shipped = keras.models.load_model(FLOAT_TWINS / "ferplus-compact.keras", compile=False)
@@ -207,8 +225,7 @@ def test_defaults_stand_in_the_file(own):
 )
 @pytest.mark.parametrize("kind", BUILDERS)
 def test_activation_is_the_one_asked_for(kind, activation, layer, values):
-    small = {} if kind == "lenet" else {"blocks": 1}
-    model = network(kind, stages=(8,), activation=activation, **small)
+    model = network(kind, activation=activation, **small(kind, (8,)))
     kinds = [each for each in model.layers if type(each).__name__ in ("ReLU", "LeakyReLU", "Activation")]
     assert kinds
     assert {type(each).__name__ for each in kinds} == {layer}
@@ -240,7 +257,13 @@ def test_width_multiplies_channels(count, width):
 
 
 @pytest.mark.parametrize(
-    "keys", [{"kind": "lenet", "blocks": 2}, {"kind": "lenet", "stem": 8}, {"kind": "vgg", "stem": 8}]
+    "keys",
+    [
+        {"kind": "lenet", "blocks": 2},
+        {"kind": "lenet", "stem": 8},
+        {"kind": "vgg", "stem": 8},
+        {"kind": "recognition", "blocks": 2},
+    ],
 )
 def test_key_that_an_architecture_cannot_use_is_one_line(tmp_path, keys):
     key = next(key for key in keys if key != "kind")
@@ -277,13 +300,13 @@ EXPORTS = [
     ("resnet", "grey", "hard_swish", "ADD"),
     ("inception", "rgb", "relu", "CONCATENATION"),
     ("mobilenet", "grey", "relu6", "DEPTHWISE_CONV_2D"),
+    ("recognition", "grey", "relu", "PAD"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "colour", "activation", "operator"), EXPORTS, ids=[" ".join(e[:3]) for e in EXPORTS])
 def test_learns_and_runs_in_the_daemon_as_int8(tmp_path, kind, colour, activation, operator):
-    keys = {"kind": kind, "stages": (12, 16), "activation": activation, "dropout": 0.0}
-    keys |= {} if kind == "lenet" else {"blocks": 1}
+    keys = {"kind": kind, "activation": activation, "dropout": 0.0, **small(kind, (12, 16))}
     config = Config(name="tiny", crop={"size": 32, "colour": colour}, architecture=Architecture(**keys))
     crops, targets = faces(colour)
     keras.utils.set_random_seed(3)

@@ -6,6 +6,7 @@ import importlib.util
 
 import click
 
+from trainer.commands.adopt import adopt
 from trainer.commands.compare import compare
 from trainer.commands.evaluate import evaluate
 from trainer.commands.export import export
@@ -31,5 +32,5 @@ def main() -> None:
         fail(f"{', '.join(missing)} not installed: {INSTALL}")
 
 
-for command in (prepare, train, tune, export, teach, folds, compare, evaluate, inspect, margins):
+for command in (prepare, train, tune, export, teach, adopt, folds, compare, evaluate, inspect, margins):
     main.add_command(command)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from trainer.architectures import compact, inception, lenet, mobilenet, resnet, vgg
+from trainer.architectures import compact, inception, lenet, mobilenet, recognition, resnet, vgg
 from trainer.config import Architecture
 
 #: kind → builder of the network from input (float32, -1…1) to logits.
@@ -15,6 +15,7 @@ BUILDERS: dict[str, Callable[[Architecture, keras.KerasTensor, int], keras.Keras
     "inception": inception.build,
     "lenet": lenet.build,
     "mobilenet": mobilenet.build,
+    "recognition": recognition.build,
     "resnet": resnet.build,
     "vgg": vgg.build,
 }

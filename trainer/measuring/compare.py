@@ -32,6 +32,7 @@ from trainer.training.fit import fit
 from trainer.training.run_folder import read_log, record
 
 RESULT = "result.json"
+FROM_NOTHING = tuple(kind for kind in BUILDERS if kind != "recognition")
 AXES = {"bytes": "file, KB", "multiply_adds": "multiply-adds, millions", "ms": "ms a face, one thread"}
 SCALES = {"bytes": 1e-3, "multiply_adds": 1e-6, "ms": 1.0}
 
@@ -69,7 +70,7 @@ def compare(configs: Sequence[Config], kinds: Sequence[str], data: Path, cache: 
 
     Args:
         configs: data sets and budgets; their architecture is not used.
-        kinds: architectures, none for all.
+        kinds: architectures, none for all that learn from nothing.
         data: folder of the data sets.
         cache: folder for prepared pictures.
         run: what is finished there is not trained again.
@@ -85,7 +86,7 @@ def compare(configs: Sequence[Config], kinds: Sequence[str], data: Path, cache: 
     found, files = [], []
     for config in configs:
         samples = prepare(config, data, cache).samples
-        for kind in kinds or BUILDERS:
+        for kind in kinds or FROM_NOTHING:
             folder = run / f"{config.name}-{kind}"
             found.append(contend(kind, config, samples, folder))
             files.append(model_file(folder))

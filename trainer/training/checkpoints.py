@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,8 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from trainer.files import replace_file
+from trainer.files import WriteError, replace_file
+from trainer.quiet import silence
 from trainer.training.run_folder import CheckpointError, unreadable
 
 Arrays = list[npt.NDArray[Any]]
@@ -98,6 +100,23 @@ def load_network(path: Path) -> keras.Model:
         return keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: no Keras model ({str(error).splitlines()[0]}); name a .keras file") from None
+
+
+def save_network(network: keras.Model, path: Path) -> None:
+    """Write a network as a `.keras` file.
+
+    Raises:
+        WriteError: it cannot be written; what was there is as it was.
+    """
+    partial = path.with_name(f".partial.{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with silence():  # Keras imports TensorFlow here if it finds it, whatever it runs on
+            network.save(partial)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise WriteError(f"{path}: {error.strerror}; make room there, or choose another folder") from None
 
 
 def copy_weights(path: Path, source: keras.Model, target: keras.Model) -> None:

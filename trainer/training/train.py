@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,8 @@ from pathlib import Path
 import keras
 
 from trainer.config import Config
-from trainer.files import WriteError, replace_file
-from trainer.quiet import silence
-from trainer.training.checkpoints import copy_weights, load_network
+from trainer.files import replace_file
+from trainer.training.checkpoints import copy_weights, load_network, save_network
 from trainer.training.fit import fit, ready
 from trainer.training.judge import float32_network
 from trainer.training.material import Material, material_of
@@ -107,15 +105,7 @@ def _write_all(model: keras.Model, material: Material, config: Config, outputs: 
 
 def _write_twins(model: keras.Model, paths: Sequence[Path]) -> None:
     for path in paths:
-        partial = path.with_name(f".partial.{path.name}")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with silence():  # Keras imports TensorFlow here if it finds it, whatever it runs on
-                model.save(partial)
-            os.replace(partial, path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise WriteError(f"{path}: {error.strerror}; make room there, or choose another folder") from None
+        save_network(model, path)
 
 
 def _list_dropped(dropped: dict[str, list[str]], run: Path) -> None:

@@ -1,0 +1,147 @@
+"""Weights of others as the start of a training: what the network computes with them, and packages that do not fit."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.parts.trainer_faces import draw_ferplus, write_config
+from trainer.cli import main
+from trainer.quiet import load_keras
+
+load_keras()
+
+import keras  # noqa: E402
+from keras import layers  # noqa: E402
+
+from trainer.architectures import build, recognition  # noqa: E402
+from trainer.config import Architecture  # noqa: E402
+from trainer.data.inputs import normalise  # noqa: E402
+from trainer.training.pretrained import COLOUR, MODEL, read_weights  # noqa: E402
+
+WIDTH = 0.25
+KEYS = {"kind": "recognition", "width": WIDTH, "stem": None, "stages": None, "blocks": None}
+
+
+def shapes():
+    """Name and shape of every weight that the package has, at a quarter of the channels."""
+    model = build(Architecture(kind="recognition", width=WIDTH), (32, 32, 1), 8)
+    for layer in model.layers:
+        if isinstance(layer, layers.Conv2D):
+            name = layer.name.replace("_conv1", "/conv1").replace("_conv2", "/conv2")
+            colours = 3 if name == "conv32_down" else layer.kernel.shape[2]
+            yield f"{name}/conv/filters", (*layer.kernel.shape[:2], colours, layer.filters)
+            for each in ("conv/bias", "scale/weights", "scale/biases"):
+                yield f"{name}/{each}", (layer.filters,)
+
+
+@pytest.fixture(scope="module")
+def weights():
+    rng = np.random.default_rng(5)
+    size = {"filters": lambda shape: np.prod(shape[:3]) ** -0.5, "weights": lambda _: 0.5}
+    return {
+        name: rng.normal("weights" in name, size.get(name.rpartition("/")[2], lambda _: 0.2)(shape), shape).astype("f")
+        for name, shape in shapes()
+    }
+
+
+def pack(path, weights, quantised=()):
+    """A package as npm has it, some weights as 8-bit levels."""
+    manifest, content = [], b""
+    for name, values in weights.items():
+        entry = {"name": name, "shape": list(values.shape), "dtype": "float32"}
+        if name in quantised:
+            scale = float(np.ptp(values)) / 255
+            entry["quantization"] = {"dtype": "uint8", "scale": scale, "min": float(values.min())}
+            values = np.round((values - values.min()) / scale).astype(np.uint8)
+        manifest.append(entry)
+        content += values.tobytes()
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in (
+            (f"{MODEL}-weights_manifest.json", json.dumps([{"weights": manifest}]).encode()),
+            (f"{MODEL}.bin", content),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def theirs(weights, faces):
+    """What dlib's network says of grey faces (n, size, size), after the average: convolutions and constants only."""
+
+    def convolve(x, name, stride=1):
+        y = keras.ops.conv(x, weights[f"{name}/conv/filters"], stride, "same") + weights[f"{name}/conv/bias"]
+        return y * weights[f"{name}/scale/weights"] + weights[f"{name}/scale/biases"]
+
+    # Edges are padded with what is grey 128 in ours.
+    x = (np.repeat(faces[..., None], 3, axis=-1).astype(np.float32) - COLOUR) / 255
+    rim = (128 - COLOUR) / 255
+    x = np.stack([np.pad(x[..., c], ((0, 0), (2, 3), (2, 3)), constant_values=rim[c]) for c in range(3)], axis=-1)
+    name = "conv32_down"
+    x = keras.ops.conv(x, weights[f"{name}/conv/filters"], 2, "valid") + weights[f"{name}/conv/bias"]
+    x = keras.ops.relu(x * weights[f"{name}/scale/weights"] + weights[f"{name}/scale/biases"])
+    x = keras.ops.max_pool(x, 3, 2, "same")
+    for number, (stage, blocks) in enumerate(recognition.STAGES):
+        for block in range(blocks):
+            down = number > 0 and block == 0
+            name = f"conv{stage}_down" if down else f"conv{stage}_{block + (number == 0)}"
+            y = keras.ops.relu(convolve(x, f"{name}/conv1", 2 if down else 1))
+            y = convolve(y, f"{name}/conv2")
+            if down:
+                x = keras.ops.average_pool(x, 2, 2, "same")
+                x = keras.ops.concatenate([x, keras.ops.zeros((*x.shape[:3], y.shape[3] - x.shape[3]))], axis=-1)
+            x = keras.ops.relu(x + y)
+    return np.asarray(x).mean(axis=(1, 2))
+
+
+def adopted(folder, package, **keys):
+    draw_ferplus(folder, each=(6, 2, 2))
+    config = write_config(folder / "t.yaml", architecture={**KEYS, **keys}, crop={"size": 48})
+    arguments = ["adopt", package, "--config", config, "--output", folder / "start.keras", "--data", folder]
+    return CliRunner().invoke(main, list(map(str, arguments)))
+
+
+def test_network_computes_what_the_packaged_one_does(tmp_path, weights):
+    result = adopted(tmp_path, pack(tmp_path / "p.tgz", weights))
+    assert result.exit_code == 0, result.output
+    network = keras.models.load_model(tmp_path / "start.keras")
+    faces = np.random.default_rng(1).integers(0, 256, (4, 48, 48), np.uint8)
+    features = keras.Model(network.inputs, network.get_layer("average").output)
+    np.testing.assert_allclose(features(normalise(faces)), theirs(weights, faces), rtol=1e-3, atol=1e-3)
+    # Batch normalisation starts with statistics of the training faces, not with none.
+    variance = network.get_layer("conv256_2_conv2_norm").moving_variance
+    assert np.ptp(np.asarray(variance)) > 1e-3
+
+
+def test_levels_become_values(tmp_path, weights):
+    found = read_weights(pack(tmp_path / "p.tgz", weights, quantised=set(weights)))
+    assert set(found) == set(weights)
+    for name, values in weights.items():
+        np.testing.assert_allclose(found[name], values, atol=np.ptp(values) / 255)
+
+
+def test_package_that_does_not_fit_is_one_line(tmp_path, weights):
+    garbage = tmp_path / "garbage.tgz"
+    garbage.write_bytes(b"no archive")
+    empty = tmp_path / "empty.tgz"
+    tarfile.open(empty, "w:gz").close()
+    some = pack(tmp_path / "some.tgz", dict(list(weights.items())[:-3]))
+    short = pack(tmp_path / "short.tgz", {name: values[..., :1] for name, values in weights.items()})
+    for package, keys, said in (
+        (tmp_path / "none.tgz", {}, "No such file"),
+        (garbage, {}, "no such weights"),
+        (empty, {}, "no such weights"),
+        (some, {}, "lacks the weights"),
+        (short, {}, "architecture.width"),
+        (garbage, {"kind": "compact"}, "architecture.kind recognition"),
+    ):
+        result = adopted(tmp_path, package, **keys)
+        assert result.exit_code == 2, result.output
+        (line,) = [line for line in result.stderr.splitlines() if line.startswith("emotion-trainer:")]
+        assert str(package) in line
+        assert said in line
+    assert not (tmp_path / "start.keras").exists()
