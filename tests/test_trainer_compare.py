@@ -66,3 +66,12 @@ def test_unknown_kind_is_refused(tmp_path, monkeypatch, arguments):
     result = compare(*arguments, "--kind", "transformer")
     assert result.exit_code == 2
     assert "--kind transformer: no such architecture; use" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["compare.xyz", "compare"])
+def test_unknown_kind_of_picture_is_refused_before_training(tmp_path, monkeypatch, arguments, name):
+    monkeypatch.chdir(tmp_path)
+    result = compare(*arguments, "--plot", name)
+    assert result.exit_code == 2
+    assert result.stderr == f"emotion-trainer: --plot {name}: end the name in .svg or .png\n"
+    assert not (tmp_path / "run").exists()

@@ -225,6 +225,14 @@ def test_split_is_stratified_seeded_and_of_the_size_asked_for():
     assert set(split(truth, persons, nobody, (0, 0), 1)) == {"train"}
 
 
+@pytest.mark.parametrize("share", [0.8, 0.99])
+def test_large_share_leaves_somebody_to_train_on(share):
+    truth = np.arange(12) % 2
+    persons = [f"S{row // 6:03d}" for row in range(12)]
+    for subjects in (persons, [""] * 12):
+        assert set(split(truth, subjects, [""] * 12, (share, 0), 0)) == {"train", "validation"}
+
+
 def test_rare_class_is_not_all_held_back():
     truth = np.repeat([0, 1], (200, 3))
     for seed in range(10):

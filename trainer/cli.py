@@ -20,7 +20,7 @@ from trainer.commands.train import train
 from trainer.commands.tune import tune
 
 # Not what Keras runs on: `trainer.quiet` looks for that.
-NEEDED = ("jinja2", "keras", "matplotlib", "optuna", "rich", "sklearn")
+NEEDED = ("jinja2", "keras", "markdown_it", "matplotlib", "optuna", "rich", "sklearn", "tensorboard")
 INSTALL = "pip install 'emotion-edge[trainer]'"
 
 

@@ -149,7 +149,7 @@ class Config(_Section):
     """One training run."""
 
     name: str = Field(pattern=r"^[a-z0-9_-]{1,64}$")
-    seed: int = 1
+    seed: int = Field(default=1, ge=0, lt=2**32)
     variant: Literal["raw", "aligned"] = Field(
         default="aligned", description="the preparation the model's figures are for"
     )

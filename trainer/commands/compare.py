@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, SET_OPTION, one_line
+from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, SET_OPTION, fail, one_line
 
+PICTURES = (".svg", ".png")
 DEFAULTS = (Path("configs/trainer/compare-ck48.yaml"), Path("configs/trainer/compare-ferplus.yaml"))
 
 
@@ -43,6 +44,8 @@ def compare(
     CK+48 is asked about on persons not trained on, FER+ on its validation split: the test split is for the model that
     ships. What is finished is not trained again; times are measured anew, all in one run.
     """
+    if plot and plot.suffix not in PICTURES:
+        fail(f"--plot {plot}: end the name in {' or '.join(PICTURES)}")
     with one_line():
         from trainer.config import load_config
         from trainer.data.datasets import data_folder

@@ -66,7 +66,8 @@ def _drawn(
             f"{len(rows)} faces of {len(set(persons))} persons are too few to hold some back; "
             "add some, or set data.validation and data.test to 0"
         )
-    fraction = Fraction(share).limit_denominator(most) or Fraction(1, most)
+    # Neither nothing nor everything, however the share is rounded.
+    fraction = min(max(Fraction(share).limit_denominator(most), Fraction(1, most)), Fraction(most - 1, most))
     parts = fraction.denominator
     kind = StratifiedGroupKFold if any(known) else StratifiedKFold
     splitter = kind(parts, shuffle=True, random_state=seed)

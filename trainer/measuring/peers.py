@@ -145,7 +145,7 @@ def read_descriptions(path: Path) -> list[Description]:
         return TypeAdapter(list[Description]).validate_python(content)
     except ValidationError as error:
         mistakes = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise PeerError(f"{path}: {mistakes}; trainer/{KNOWN.name} explains every key") from None
+        raise PeerError(f"{path}: {mistakes}; trainer/measuring/{KNOWN.name} explains every key") from None
 
 
 def _read_peer(path: Path, known: dict[str, Description]) -> Peer:
@@ -155,8 +155,10 @@ def _read_peer(path: Path, known: dict[str, Description]) -> Peer:
         raise PeerError(f"{path}: {error.strerror}; name an existing .tflite with --peer") from None
     digest = hashlib.sha256(content).hexdigest()
     if digest not in known:
-        raise PeerError(f"{path}: no description of SHA-256 {digest}; write one as in trainer/{KNOWN.name} and name it "
-                        "with --peer-description")  # fmt: skip
+        raise PeerError(
+            f"{path}: no description of SHA-256 {digest}; write one as in trainer/measuring/{KNOWN.name} and name it "
+            "with --peer-description"
+        )
     return Peer(path, content, known[digest])
 
 
