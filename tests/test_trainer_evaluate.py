@@ -124,13 +124,17 @@ def test_test_split_is_recorded_and_validation_is_not(drawn, tmp_path):
 def test_without_float_twin_or_a_data_set_it_says_so(drawn, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(drawn.data / "ferplus", data / "ferplus")
-    result = invoke(drawn.ours.model, "--data", data, "--json")
+    alone = shutil.copy(drawn.ours.model, tmp_path)
+    result = invoke(alone, "--data", data, "--json")
     assert result.exit_code == 0, result.output
     assert "ck48.tar: no such file" in result.stderr
     assert "only the int8 network" in result.stderr
     report = json.loads(result.stdout)
     assert (report["float"], report["agreement"], report["drop"]) == (None, None, None)
     assert not any(name.startswith("CK+") for name in report["int8"])
+    shutil.copy(drawn.ours.twin, tmp_path)  # where `train` writes it
+    beside = json.loads(invoke(alone, "--data", data, "--json").stdout)
+    assert beside["agreement"] > 0.9
 
 
 def test_with_ck_alone_there_is_nothing_to_calibrate_on(drawn, tmp_path):

@@ -13,7 +13,9 @@ from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, SET_OPTIO
 @click.command()
 @click.argument("model", type=FILE, required=False)
 @click.option("--split", type=click.Choice(["validation", "test"]), default="validation", show_default=True)
-@click.option("--float", "twin", type=FILE, help="Its float network.  [default: trainer/models/NAME.keras]")
+@click.option(
+    "--float", "twin", type=FILE, help="Its float network.  [default: beside MODEL, or trainer/models/NAME.keras]"
+)
 @click.option("--peer", "peers", type=FILE, multiple=True, help="A .tflite of others to measure beside it; repeatable.")
 @click.option(
     "--peer-description", "descriptions", type=FILE, multiple=True, help="How a peer wants its pictures, as peers.yaml."

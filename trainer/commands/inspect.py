@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     "--layers", "faces", type=FOLDER, help="Also say what int8 costs each layer, on the pictures of faces in FOLDER."
 )
 @click.option(
-    "--float", "twin", type=FILE, help="For --layers: its float network.  [default: trainer/models/NAME.keras]"
+    "--float",
+    "twin",
+    type=FILE,
+    help="For --layers: its float network.  [default: beside MODEL, or trainer/models/NAME.keras]",
 )
 def inspect(model: Path, as_json: bool, faces: Path | None, twin: Path | None) -> None:
     """Show what MODEL is made of: metadata, operators, tensors, size. It may be any .tflite.
@@ -60,7 +63,7 @@ def _layers(model: Path, faces: Path, twin: Path | None) -> list[LayerError]:
     from trainer.conversion.layer_errors import layer_errors
     from trainer.measuring.networks import NetworkError, load_twin
 
-    network = load_twin(bundle, twin)
+    network = load_twin(bundle, model, twin)
     if network is None:
         raise NetworkError(
             f"{model}: --layers needs the float network of this model; name its .keras file with --float"

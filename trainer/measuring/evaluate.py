@@ -33,7 +33,7 @@ def evaluate(
 
     Args:
         path: the model file.
-        twin: its float network; None looks for the one that belongs to the shipped model of that name.
+        twin: its float network; None looks beside the model file, and for that of the shipped model of its name.
         sets: what is asked.
         split: that the faces are of.
         peers: models of others.
@@ -51,7 +51,7 @@ def evaluate(
             _check_labels(str(peer.path), peer.labels, each)
     own = [each.coloured(info.input.colour) for each in sets]
     networks = {INT8: int8_network(bundle)}
-    model = load_twin(bundle, twin)
+    model = load_twin(bundle, path, twin)
     if model is not None:
         networks[FLOAT] = float_network(model)
     logits = {

@@ -14,7 +14,9 @@ from edge.bundle import Bundle
 from edge.emotions import Classifier
 from trainer import TrainerError
 from trainer.data.inputs import normalise
+from trainer.training.checkpoints import load_network
 from trainer.training.judge import logits_of
+from trainer.training.run_folder import CheckpointError
 
 #: Takes uint8 crops (n, size, size), or RGB (n, size, size, 3); gives float32 logits (n, classes).
 Network = Callable[[npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
@@ -37,26 +39,27 @@ def float_network(model: keras.Model) -> Network:
     return lambda crops: logits_of(model, normalise(crops))
 
 
-def load_twin(bundle: Bundle, given: Path | None) -> keras.Model | None:
+def load_twin(bundle: Bundle, file: Path, given: Path | None) -> keras.Model | None:
     """Return the float network of a model file; without one None, and a line on stderr.
 
     Args:
         bundle: the model file.
-        given: its `.keras` file; None looks for the one of that name in `trainer/models`.
+        file: where it lies.
+        given: its `.keras` file; None looks beside it, as `train` writes it, and for the one of that model's name in
+            `trainer/models`.
 
     Raises:
         NetworkError: it is missing, unreadable or of another shape.
     """
-    path = given or FLOAT_TWINS / f"{bundle.info.name}.keras"
-    if not path.is_file():
-        if given:
-            raise NetworkError(f"{path}: no such file; name the float network with --float or leave the option out")
-        print(f"{path}: no such file; only the int8 network is measured (--float names another)", file=sys.stderr)
+    path = given or next((each for each in _places(bundle, file) if each.is_file()), None)
+    if path is None:
+        places = " nor ".join(map(str, _places(bundle, file)))
+        print(f"neither {places} is there; only the int8 network is measured (--float names another)", file=sys.stderr)
         return None
     try:
-        model = keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError) as error:
-        raise NetworkError(f"{path}: no Keras model ({(str(error).splitlines() or ['?'])[0]})") from None
+        model = load_network(path)
+    except CheckpointError as error:
+        raise NetworkError(f"{error}, or leave --float out") from None
     expected = ((None, *bundle.info.input.shape), (None, len(bundle.info.labels)))
     if (model.input_shape, model.output_shape) != expected:
         raise NetworkError(
@@ -64,3 +67,8 @@ def load_twin(bundle: Bundle, given: Path | None) -> keras.Model | None:
             f"{expected[0]} → {expected[1]}; name its float network with --float"
         )
     return model
+
+
+def _places(bundle: Bundle, file: Path) -> tuple[Path, Path]:
+    """Return where the float network of a model file may lie."""
+    return file.with_suffix(".keras"), FLOAT_TWINS / f"{bundle.info.name}.keras"
