@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trainer.config import Config, ConfigError, changed, load_config, with_teachers
-from trainer.training.run_folder import CheckpointError, check, record
+from trainer.training.run_folder import CheckpointError, check, read_result, record, write_result
 
 ROOT = Path(__file__).parents[1]
 FERPLUS = ROOT / "configs/trainer/ferplus.yaml"
@@ -34,6 +34,8 @@ def test_keys_are_overridden_with_yaml_values():
         ("training.epochs", "no KEY=VALUE"),
         ("=3", "no KEY=VALUE"),
         ("training.epochs=[", "no YAML value"),
+        ("seed=-1", "seed: Input should be greater than or equal to 0"),
+        ("seed=4294967296", "seed: Input should be less than 4294967296"),
     ],
 )
 def test_wrong_override_is_one_line(override, what):
@@ -82,3 +84,22 @@ def test_record_may_lack_keys_added_since(tmp_path):
     del recorded["data"], recorded["crop"]["colour"], recorded["training"]["optimizer"]
     (tmp_path / "config.json").write_text(json.dumps(recorded))
     check(tmp_path, config)
+
+
+def test_result_is_of_just_this_configuration_or_none(tmp_path):
+    config = Config(name="one")
+    record(tmp_path, config)
+    (tmp_path / "best.weights.h5").touch()
+    assert read_result(tmp_path, "result.json", config) is None
+    write_result(tmp_path, "result.json", {"right": 3})
+    assert read_result(tmp_path, "result.json", config) == {"right": 3}
+    with pytest.raises(CheckpointError, match="another configuration"):
+        read_result(tmp_path, "result.json", changed(config, {"seed": 9}))
+    (tmp_path / "result.json").write_text('{"rig')
+    with pytest.raises(CheckpointError, match=r"result\.json: unreadable"):
+        read_result(tmp_path, "result.json", config)
+    write_result(tmp_path, "result.json", {"right": 3})
+    other = changed(config, {"quantisation.faces": 9})  # the same weights, another int8 network
+    assert read_result(tmp_path, "result.json", other) is None
+    record(tmp_path, other)
+    assert read_result(tmp_path, "result.json", other) is None

@@ -324,6 +324,16 @@ def test_log_and_curves_are_those_of_the_checkpoint(stopped, tmp_path):
     assert [event.step for event in curves.Scalars("loss")] == [1, 2, 3]
 
 
+def test_run_of_other_faces_is_left_alone(stopped, straight, tmp_path):
+    for number, begun in enumerate((stopped, straight("float32")[0])):
+        run = shutil.copytree(begun, tmp_path / f"{number}" / "run")
+        before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+        for train, validation in ((TRAIN.first(len(TRAIN) - 1), VALIDATION), (TRAIN, VALIDATION.first(3))):
+            with pytest.raises(CheckpointError, match=r"run: was trained with other faces or labels"):
+                fit(train, validation, CONFIG, run)
+        assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+
+
 def test_run_of_another_configuration_is_left_alone(stopped, tmp_path):
     run = shutil.copytree(stopped, tmp_path / "run")
     before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}

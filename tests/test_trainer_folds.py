@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from tests.parts.trainer_faces import draw_ck48, draw_ferplus, write_config
 from trainer.cli import main
-from trainer.config import load_config
+from trainer.config import ConfigError, changed, load_config
 from trainer.data.datasets import LABELS, DataError, Faces, Samples
-from trainer.measuring.folds import Fold, as_json, assign, parts_of, pooled
+from trainer.measuring.folds import Fold, as_json, assign, parts_of, pooled, run_folds
+from trainer.training.run_folder import record
 
 PERSONS = tuple(f"S{number:03d}" for number in range(10, 16))
 
@@ -82,6 +83,34 @@ def test_nobody_known_and_too_few(tmp_path):
     result = folds("--config", write_config(tmp_path / "tiny.yaml"), "--data", data, "--run", tmp_path / "run")
     assert result.exit_code == 2
     assert "names no subjects" in result.stderr
+    with pytest.raises(DataError, match="no class has more than 2 faces, too few for 3 folds"):
+        assign(samples_of([0, 1, 2], [0, 0, 1]), 3, 0)
+    two = load_config(write_config(tmp_path / "tiny.yaml", folds=2, training={"keep": "best"}))
+    with pytest.raises(ConfigError, match=r"folds: 2, .* leave none to train on"):
+        run_folds(samples, two, tmp_path / "run")
+
+
+def test_other_folds_and_another_quantisation_are_asked_anew(tmp_path, monkeypatch):
+    asked = []
+
+    def one_fold(number, parts, config, folder):
+        asked.append(folder.name)
+        record(folder, config)
+        (folder / "best.weights.h5").touch()
+        truth = tuple(parts[2].faces.truth().tolist())
+        return Fold(number + 1, 1, truth, truth, truth)
+
+    monkeypatch.setattr("trainer.measuring.folds._one_fold", one_fold)
+    samples = samples_of([i // 3 for i in range(60)], [i % 8 for i in range(60)])
+    config = load_config(write_config(tmp_path / "tiny.yaml", folds=4))
+    for expected in (4, 0):
+        asked.clear()
+        found = run_folds(samples, config, tmp_path / "run")
+        assert (len(asked), sum(len(fold.truth) for fold in found)) == (expected, 60)
+    for change, expected in (({"folds": 3}, 3), ({"quantisation.faces": 9}, 4)):
+        asked.clear()
+        found = run_folds(samples, changed(config, change), tmp_path / "run")
+        assert (len(asked), sum(len(fold.truth) for fold in found)) == (expected, 60)
 
 
 def test_real_folds_are_trained_once(tmp_path, monkeypatch):
@@ -97,6 +126,7 @@ def test_real_folds_are_trained_once(tmp_path, monkeypatch):
     arguments = ("--config", config, "--data", data, "--run", run)
     result = folds(*arguments, "--json")
     assert result.exit_code == 0, result.output
+    assert "retracing" not in result.stderr
     first = json.loads(result.stdout)
     assert [fold["n"] for fold in first["folds"]] == [6, 6, 6]
     assert first["int8"]["pooled"]["n"] == 18
@@ -104,7 +134,7 @@ def test_real_folds_are_trained_once(tmp_path, monkeypatch):
     models = [path.stat().st_mtime_ns for path in sorted(run.glob("fold-*/tiny.tflite"))]
     assert len(models) == 3
 
-    (run / "fold-02" / "fold.json").unlink()
+    (run / "fold-02-of-03" / "fold.json").unlink()
     page = tmp_path / "folds.html"
     again = folds(*arguments, "--report", page)
     assert again.exit_code == 0, again.output

@@ -20,8 +20,10 @@ from edge.emotions import Classifier
 from edge.litert import Network
 from tests.parts.trainer_faces import draw_ck48, draw_ferplus, votes_for, write_config
 from trainer.cli import main
+from trainer.config import load_config
 from trainer.data.datasets import LABELS
 from trainer.data.readers.ferplus import read_ferplus
+from trainer.training.run_folder import occupied, record
 
 COMMAND = [sys.executable, "-c", "from trainer.cli import main; main()"]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
@@ -165,6 +167,19 @@ def test_checkpoint_of_another_configuration_is_refused(finished, tmp_path):
     assert "another configuration" in line
     assert (run / "tiny.tflite").read_bytes() == before
     assert (run / "dropped.json").read_text() == "of the run that lies here"
+
+
+def test_run_in_which_another_process_trains_is_left_alone(finished, tmp_path):
+    run = tmp_path / "run"
+    with occupied(run):
+        record(run, load_config(finished.config))  # and is still in its first epoch
+        before = (run / "config.json").read_bytes()
+        result = invoke(
+            "train", "--config", finished.config, "--run", run, "--data", finished.data, "--set", "training.epochs=2"
+        )
+        assert result.exit_code == 2
+        assert "another process trains here" in result.stderr
+        assert (run / "config.json").read_bytes() == before
 
 
 def test_limit_is_the_number_of_faces_trained_on(tmp_path):

@@ -62,4 +62,5 @@ def load_keras(*, any_backend: bool = False) -> None:
         if keras.backend.backend() == "tensorflow":
             import tensorflow as tf
 
+            tf.get_logger().setLevel("ERROR")  # many networks in one process are meant, whatever it thinks of that
             tf.config.list_physical_devices()  # looks for a GPU now, and complains now if there is none

@@ -101,6 +101,10 @@ class Samples:
         """Keep only the faces from which something can be learned."""
         return self.subset(np.flatnonzero(self.faces.distributions.any(axis=1)))
 
+    def first(self, limit: int | None) -> Samples:
+        """Keep only the first `limit` faces; None keeps all."""
+        return self.subset(np.arange(len(self))[:limit])
+
     def of(self, split: str) -> Samples:
         """Keep only the faces of a split."""
         return self.subset(np.array([each == split for each in self.faces.splits], bool))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,7 +28,7 @@ from trainer.data.prepare import prepare
 from trainer.measuring.latency import race
 from trainer.measuring.networks import Network, float_network, int8_network
 from trainer.training.fit import fit
-from trainer.training.run_folder import read_log, record
+from trainer.training.run_folder import check_faces, read_log, read_result, write_result
 
 RESULT = "result.json"
 FROM_NOTHING = tuple(kind for kind in BUILDERS if kind != "recognition")
@@ -116,13 +115,11 @@ def contend(kind: str, config: Config, samples: Samples, run: Path) -> Contender
         run: gets log, weights, `.tflite` and result.
     """
     own = config.model_copy(update={"name": f"{config.name}-{kind}", "architecture": Architecture(kind=kind)})
-    record(run, own)
-    path = run / RESULT
-    if path.is_file():
-        found = json.loads(path.read_text())
-        return Contender(**{**found, "faces": tuple(found["faces"])})
     train, chosen, others = (samples.of(split).labelled() for split in ("train", "validation", "test"))
-    train = train.subset(np.arange(len(train))[: config.limit])
+    train = train.first(config.limit)
+    check_faces(run, train, chosen)
+    if done := read_result(run, RESULT, own):
+        return Contender(**{**done, "faces": tuple(done["faces"])})
     if config.data.source == "ferplus":  # its test faces are for the model that ships
         others = chosen
     model = fit(train, chosen, own, run)
@@ -141,7 +138,7 @@ def contend(kind: str, config: Config, samples: Samples, run: Path) -> Contender
         parameters=size.parameters,
         multiply_adds=size.multiply_adds,
     )
-    path.write_text(json.dumps(asdict(found)) + "\n")
+    write_result(run, RESULT, asdict(found))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import warnings
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.model_selection import StratifiedGroupKFold
 
-from trainer.config import Config
+from trainer.config import Config, ConfigError
 from trainer.conversion.delivery import exported
 from trainer.conversion.export import write
 from trainer.data.augment import plain_crops
@@ -24,7 +23,7 @@ from trainer.measuring.metrics import Figures, figures
 from trainer.measuring.networks import float_network, int8_network
 from trainer.pages.tables import class_table, confusion_table
 from trainer.training.fit import fit
-from trainer.training.run_folder import record
+from trainer.training.run_folder import check_faces, read_result, write_result
 
 RESULT = "fold.json"
 NETWORKS = ("int8", "float32")
@@ -57,13 +56,16 @@ def assign(samples: Samples, folds: int, seed: int) -> npt.NDArray[np.intp]:
     """Give each face (n,) the fold, from 0, that its person is asked about in; classes are spread evenly.
 
     Raises:
-        DataError: persons are unknown, or fewer than folds.
+        DataError: persons are unknown, or there are too few of them or of each class for the folds.
     """
     subjects = np.array(samples.faces.subjects)
     if not all(samples.faces.subjects):
         raise DataError("folds need to know who is who, and this data set names no subjects; use train instead")
     if len(set(samples.faces.subjects)) < folds:
         raise DataError(f"{len(set(samples.faces.subjects))} subjects are too few for {folds} folds; lower folds")
+    most = int(np.bincount(samples.faces.truth()).max())
+    if most < folds:
+        raise DataError(f"no class has more than {most} faces, too few for {folds} folds; lower folds")
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     assigned = np.empty(len(subjects), np.intp)
     with warnings.catch_warnings():
@@ -85,21 +87,13 @@ def parts_of(samples: Samples, assigned: npt.NDArray[np.intp], number: int, conf
     return samples.subset(trained), samples.subset(chosen), samples.subset(asked)
 
 
-def read_fold(run: Path) -> Fold | None:
-    """Return the fold that `run` has finished, None if it has not."""
-    path = run / RESULT
-    if not path.is_file():
+def read_fold(run: Path, config: Config) -> Fold | None:
+    """Return the fold that `run` has finished with this configuration, None if it has not."""
+    found = read_result(run, RESULT, config)
+    if found is None:
         return None
-    found = json.loads(path.read_text())
     answers = (tuple(found[key]) for key in ("truth", *NETWORKS))
     return Fold(found["number"], found["subjects"], *answers)
-
-
-def write_fold(fold: Fold, run: Path) -> None:
-    """Record a finished fold in `run`."""
-    partial = run / f".{RESULT}.partial"
-    partial.write_text(json.dumps(asdict(fold)) + "\n")
-    partial.replace(run / RESULT)
 
 
 def run_folds(samples: Samples, config: Config, run: Path) -> list[Fold]:
@@ -111,19 +105,28 @@ def run_folds(samples: Samples, config: Config, run: Path) -> list[Fold]:
         run: gets a folder a fold, with log, weights, `.tflite` and answers.
 
     Raises:
-        DataError: persons are unknown, or fewer than folds.
-        CheckpointError: what lies in `run` belongs to another configuration.
+        ConfigError: there are too few folds to train on some.
+        DataError: persons are unknown, or there are too few of them or of each class for the folds.
+        CheckpointError: what lies in `run` belongs to another configuration or other faces.
+        WriteError: an answer cannot be written.
     """
+    if config.folds == 2 and config.training.keep == "best":
+        raise ConfigError(
+            "folds: 2, of which one is asked about and one chooses the epoch, leave none to train on; raise folds, or "
+            "set training.keep to last"
+        )
     samples = samples.labelled()
     assigned = assign(samples, config.folds, config.seed)
     done = []
     for number in range(config.folds):
-        folder = run / f"fold-{number + 1:02d}"
-        record(folder, config)
-        fold = read_fold(folder)
+        # Of three folds, the first trains on other faces than of ten.
+        folder = run / f"fold-{number + 1:02d}-of-{config.folds:02d}"
+        parts = parts_of(samples, assigned, number, config)
+        check_faces(folder, *parts[:2])
+        fold = read_fold(folder, config)
         if fold is None:
-            fold = _one_fold(number, parts_of(samples, assigned, number, config), config, folder)
-            write_fold(fold, folder)
+            fold = _one_fold(number, parts, config, folder)
+            write_result(folder, RESULT, asdict(fold))
         line = f"fold {fold.number}: {len(fold.truth)} faces of {fold.subjects} subjects, {fold.accuracy('int8'):.1%}"
         print(line, file=sys.stderr)
         done.append(fold)

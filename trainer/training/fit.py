@@ -19,7 +19,6 @@ from trainer import TrainerError
 from trainer.architectures import build
 from trainer.config import Config, Training
 from trainer.data.datasets import DataError, Samples
-from trainer.data.inputs import DEVIATION, MEAN, normalise
 from trainer.files import replace_file
 from trainer.training import checkpoints, curves, devices
 from trainer.training.batches import Batches, class_weights, smoothed, steps_of
@@ -31,17 +30,15 @@ from trainer.training.run_folder import (
     CHECKPOINT,
     SOFT_LABELS,
     WEIGHTS,
-    CheckpointError,
     check,
+    check_faces,
     is_finished,
     occupied,
-    read_log,
     record,
+    record_faces,
     unreadable,
     write_log,
 )
-
-__all__ = ["DEVIATION", "MEAN", "CheckpointError", "fit", "normalise", "read_log", "ready", "record"]
 
 Floats = npt.NDArray[np.float32]
 AfterEpoch = Callable[[int, float], None]
@@ -67,13 +64,15 @@ def fit(
             fraction; an exception it raises ends the training, and the same call later resumes it.
 
     Raises:
-        CheckpointError: what lies in `run` is of another configuration or unreadable, or another process is there.
+        CheckpointError: what lies in `run` is of another configuration or other faces or unreadable, or another process
+            is there.
         DataError: there are no faces to choose the best epoch on.
         DeviceError: the GPU asked for is not there.
         TrainingError: the loss is no number any more.
         WriteError: the disk is full.
     """
     ready(run, config)
+    check_faces(run, train, validation)
     if not len(validation) and (config.training.keep == "best" or config.training.patience):
         raise DataError(
             "no validation faces to choose the best epoch on; raise data.validation, or take training.keep last "
@@ -81,6 +80,7 @@ def fit(
         )
     with occupied(run):
         record(run, config)
+        record_faces(run, train, validation)
         if not is_finished(run):
             with devices.on(config.training.device):
                 _train(train, validation, config, run, after_epoch)

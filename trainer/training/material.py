@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from trainer.config import Config
 from trainer.data.datasets import DataError, Samples
 from trainer.data.prepare import Prepared, prepare
@@ -41,13 +39,9 @@ def material_of(config: Config, data: Path, cache: Path) -> Material:
         DataError: the data are missing or broken, or there is nothing to choose on.
     """
     prepared = prepare(config, data, cache)
+    train = prepared.samples.of("train").labelled().first(config.limit)
     chosen = prepared.samples.of("validation")
-    material = Material(prepared, learnable(prepared.samples.of("train"), config.limit), chosen, learnable(chosen))
+    material = Material(prepared, train, chosen, chosen.labelled())
     if not len(material.validation):
         raise DataError(f"{prepared.report.location}: no faces to choose on; raise data.validation")
     return material
-
-
-def learnable(samples: Samples, limit: int | None = None) -> Samples:
-    """Keep the faces from which something can be learned, the first `limit` of them."""
-    return samples.subset(np.flatnonzero(samples.faces.distributions.any(axis=1))[:limit])

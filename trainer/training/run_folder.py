@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from pydantic import ValidationError
 
 from trainer import TrainerError
 from trainer.config import Config
+from trainer.data.datasets import Samples
 from trainer.files import WriteError, replace_file
 
 LOG = "log.jsonl"
 RECORD = "config.json"
+#: SHA-256 of the names and labels that were learned from and chosen on.
+FACES = "faces.sha256"
 CHECKPOINT = "checkpoint.npz"
 #: The weights of the epoch that is kept; there once the training is finished.
 WEIGHTS = "best.weights.h5"
@@ -52,7 +56,7 @@ def check(run: Path, config: Config) -> None:
         CheckpointError: it is of another one, or unreadable.
     """
     record = run / RECORD
-    if not record.is_file() or not any((run / name).is_file() for name in (CHECKPOINT, WEIGHTS)):
+    if not record.is_file() or not _has_learned(run):
         return
     try:
         recorded = Config.model_validate_json(record.read_text())
@@ -71,6 +75,82 @@ def record(run: Path, config: Config) -> None:
     """
     check(run, config)
     replace_file(run / RECORD, (config.model_dump_json(indent=2) + "\n").encode())
+
+
+def check_faces(run: Path, *parts: Samples) -> None:
+    """Check that what lies in `run`, if anything, was trained with these faces; nothing is written.
+
+    Faces are told apart by name and label; a run that has no record of them is believed.
+
+    Raises:
+        CheckpointError: it was trained with others, or the record is unreadable.
+    """
+    path = run / FACES
+    try:
+        same = not (path.is_file() and _has_learned(run)) or path.read_text().strip() == _digest(parts)
+    except UnicodeDecodeError as error:
+        raise unreadable(path, error) from None
+    if not same:
+        raise CheckpointError(f"{run}: was trained with other faces or labels; choose another --run or remove it")
+
+
+def record_faces(run: Path, *parts: Samples) -> None:
+    """Record in `run` which faces are learned from and chosen on, after `check_faces`.
+
+    Raises:
+        CheckpointError: others are recorded there.
+        WriteError: it cannot be written.
+    """
+    check_faces(run, *parts)
+    replace_file(run / FACES, f"{_digest(parts)}\n".encode())
+
+
+def _has_learned(run: Path) -> bool:
+    return any((run / name).is_file() for name in (CHECKPOINT, WEIGHTS))
+
+
+def _digest(parts: Sequence[Samples]) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(json.dumps([part.faces.labels, part.faces.names]).encode())
+        digest.update(part.faces.distributions.tobytes())
+    return digest.hexdigest()
+
+
+def is_recorded(run: Path, config: Config) -> bool:
+    """Tell whether just this configuration is recorded in `run`, keys that the weights do not depend on included."""
+    path = run / RECORD
+    try:
+        return path.is_file() and Config.model_validate_json(path.read_text()) == config
+    except (ValidationError, UnicodeDecodeError):
+        return False
+
+
+def read_result(run: Path, name: str, config: Config) -> Any:
+    """Return what the file `name` in `run`, JSON, says of a run of this configuration; None if there is none.
+
+    One of the same weights under other keys, such as another quantisation, is removed.
+
+    Raises:
+        CheckpointError: what lies in `run` was trained with another configuration, or the file is damaged.
+    """
+    check(run, config)
+    path = run / name
+    if not is_recorded(run, config):
+        path.unlink(missing_ok=True)
+    try:
+        return json.loads(path.read_text()) if path.is_file() else None
+    except ValueError as error:
+        raise unreadable(path, error) from None
+
+
+def write_result(run: Path, name: str, content: Any) -> None:
+    """Write the file `name` in `run` as JSON.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    replace_file(run / name, (json.dumps(content) + "\n").encode())
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:
