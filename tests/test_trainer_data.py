@@ -112,6 +112,9 @@ def test_landmarks_are_kept_on_disk(data, tmp_path):
     assert (landmarks_of(images, cache, "drawn") == 7).all()  # from the disk
     assert (landmarks_of(images[:5], cache, "others") != 7).any()
     assert len(list(cache.iterdir())) == 2
+    for damaged in (b"", b"no array", kept.read_bytes()[:-40]):
+        kept.write_bytes(damaged)
+        assert np.array_equal(landmarks_of(images, cache, "drawn"), first, equal_nan=True)
 
 
 def test_without_landmarks_the_whole_picture_is_shown():

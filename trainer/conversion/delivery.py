@@ -15,7 +15,6 @@ from trainer.conversion.export import draft, write
 from trainer.conversion.layer_errors import worst_layers
 from trainer.conversion.quantise import Comparison, quantise
 from trainer.data.datasets import Samples
-from trainer.files import WriteError
 from trainer.measuring.calibration import best_temperature
 from trainer.measuring.evaluate import ask_all
 from trainer.measuring.networks import float_network, int8_network
@@ -57,10 +56,7 @@ def write_models(bundle: Bundle, paths: Sequence[Path]) -> None:
         WriteError: the file cannot be written; likewise.
     """
     for path in paths:
-        try:
-            write(bundle, path)
-        except OSError as error:
-            raise WriteError(f"{path}: {error.strerror}; make room there, or choose another folder") from None
+        write(bundle, path)
         print(f"{path}: {path.stat().st_size:,} bytes, temperature {bundle.info.temperature}")
 
 

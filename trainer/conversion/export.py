@@ -13,6 +13,7 @@ from edge.bundle import LABELS_TXT, MODEL_JSON, Bundle, CropInfo, InputInfo, Mod
 from trainer.config import Config
 from trainer.data.inputs import DEVIATION, MEAN
 from trainer.data.readers import CREDITS
+from trainer.files import WriteError
 
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -64,12 +65,15 @@ def write(bundle: Bundle, path: Path) -> None:
 
     Raises:
         BundleError: the daemon would refuse the file; `path` is as it was.
+        WriteError: the file cannot be written; likewise.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         partial.write_bytes(encode(bundle))
         read_bundle(partial)
         os.replace(partial, path)
+    except OSError as error:
+        raise WriteError(f"{path}: {error.strerror}; make room there, or choose another folder") from None
     finally:
         partial.unlink(missing_ok=True)

@@ -7,7 +7,9 @@ that varies from picture to picture, detected there, and the landmarks are broug
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -18,6 +20,7 @@ from rich.progress import track
 
 from edge.faces import CropRule, Detector, crop, crop_transform
 from trainer.config import Crop
+from trainer.files import replace_file
 from trainer.processes import pool
 
 Image = npt.NDArray[np.uint8]
@@ -42,18 +45,20 @@ def landmarks_of(images: npt.NDArray[np.uint8], cache: Path, what: str) -> npt.N
         images: grey faces.
         cache: folder in which results are kept, by a hash of the pixels.
         what: name for the progress bar.
+
+    Raises:
+        WriteError: the cache cannot be written.
     """
     digest = hashlib.sha256(images.tobytes()).hexdigest()[:16]
     path = cache / f"landmarks-v{VERSION}-{digest}.npy"
-    if path.is_file():
+    with suppress(FileNotFoundError, ValueError, EOFError):  # cut short, by a power failure for instance: made anew
         return np.asarray(np.load(path), np.float32)
     chunks = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
     console = Console(stderr=True)
     landmarks = np.concatenate(list(track(_detected(chunks), f"eyes of {what}", len(chunks), console=console)))
-    cache.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial.npy")
-    np.save(partial, landmarks)
-    partial.replace(path)
+    buffer = io.BytesIO()
+    np.save(buffer, landmarks)
+    replace_file(path, buffer.getvalue())
     return landmarks
 
 
