@@ -18,7 +18,7 @@ from rich.text import Text
 
 from edge.bundle import MODEL_JSON, BundleError, ModelInfo, read_bundle
 from edge.litert import Network
-from trainer import TrainerError
+from trainer import TrainerError, first_line
 from trainer.conversion.complexity import multiply_adds
 
 #: Operators with a kernel, which is their second input.
@@ -117,10 +117,12 @@ def inspect(path: Path) -> Inspection:
         graph = schema.ModelT.InitFromPackedBuf(content, 0)
         return _inspection(path, len(content), info, graph)
     except RuntimeError as error:
-        raise InspectionError(f"{path}: LiteRT cannot run it ({_first(error)}); inspect a .tflite of its own") from None
+        raise InspectionError(
+            f"{path}: LiteRT cannot run it ({first_line(error)}); inspect a .tflite of its own"
+        ) from None
     except PARSE_ERRORS as error:
         raise InspectionError(
-            f"{path}: no TFLite network, or a damaged one ({_first(error)}); name a .tflite file, or write it again"
+            f"{path}: no TFLite network, or a damaged one ({first_line(error)}); name a .tflite file, or write it again"
         ) from None
 
 
@@ -167,10 +169,6 @@ def _operator(code: Any) -> str:
         return str(code.customCode, errors="replace")
     number = max(code.builtinCode, code.deprecatedBuiltinCode)
     return OPERATORS.get(number, f"operator {number}")
-
-
-def _first(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def show(found: Inspection, console: Console) -> None:

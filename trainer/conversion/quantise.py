@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer import TrainerError
+from trainer import TrainerError, first_line
 from trainer.architectures import build
 from trainer.config import Architecture
 from trainer.data.inputs import normalise
@@ -50,7 +50,7 @@ def quantise(model: keras.Model, crops: npt.NDArray[np.uint8], architecture: Arc
         with silence():
             return bytes(int8_converter(twin, crops).convert())
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise QuantisationError(f"the network does not convert to int8 ({str(error).splitlines()[0]})") from None
+        raise QuantisationError(f"the network does not convert to int8 ({first_line(error)})") from None
 
 
 def int8_converter(model: keras.Model, crops: npt.NDArray[np.uint8]) -> tf.lite.TFLiteConverter:

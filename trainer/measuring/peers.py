@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from edge.litert import Network
-from trainer import TrainerError
+from trainer import TrainerError, first_line
 
 Floats = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
@@ -66,7 +66,7 @@ class Peer:
         try:
             self._network = Network(content)
         except (ValueError, RuntimeError) as error:
-            raise PeerError(f"{path}: no TFLite network ({str(error).splitlines()[0]}); name a .tflite file") from None
+            raise PeerError(f"{path}: no TFLite network ({first_line(error)}); name a .tflite file") from None
         self._size, self._channels = self._checked()
 
     @property

@@ -20,10 +20,10 @@ import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainer import TrainerError
+from trainer import TrainerError, first_line
 from trainer.config import Config
 from trainer.data.datasets import Samples
-from trainer.search.space import SearchError, first_line
+from trainer.search.space import SearchError
 from trainer.search.trial import Died, Done, Epoch, Event, Outcome, Refused, prepare_process, run_trial
 
 LOCAL = "local"

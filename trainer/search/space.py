@@ -119,11 +119,6 @@ def value_of(config: Config, key: str) -> Any:
     return value
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's text, or its name if it has none."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def _where(location: tuple[int | str, ...]) -> str:
     return ".".join(map(str, location)) or "file"
 

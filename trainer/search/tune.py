@@ -21,8 +21,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
+from trainer import first_line
 from trainer.config import Config, changed
-from trainer.search.space import SearchError, SearchSpace, first_line
+from trainer.search.space import SearchError, SearchSpace
 from trainer.search.trial import Died, Done, Epoch, Event, Outcome, Refused, Workers
 
 STUDY = "emotion-trainer"

@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from trainer import first_line
 from trainer.files import WriteError, replace_file
 from trainer.quiet import silence
 from trainer.training.run_folder import CheckpointError, unreadable
@@ -99,7 +100,7 @@ def load_network(path: Path) -> keras.Model:
     try:
         return keras.models.load_model(path, compile=False)
     except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: no Keras model ({str(error).splitlines()[0]}); name a .keras file") from None
+        raise CheckpointError(f"{path}: no Keras model ({first_line(error)}); name a .keras file") from None
 
 
 def save_network(network: keras.Model, path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from trainer import TrainerError
+from trainer import TrainerError, first_line
 from trainer.config import Distillation
 from trainer.data.datasets import Faces
 from trainer.files import replace_file
@@ -84,8 +84,7 @@ def read(path: Path) -> SoftLabels:
     except FileNotFoundError:
         raise DistillationError(f"{path}: no such file; {remedy}") from None
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DistillationError(f"{path}: no soft labels ({reason}); {remedy}") from None
+        raise DistillationError(f"{path}: no soft labels ({first_line(error)}); {remedy}") from None
     if soft.faces.shape != (len(soft.faces), DIGEST) or soft.probabilities.shape != (len(soft.faces), len(labels)):
         raise DistillationError(f"{path}: no soft labels (faces, classes and probabilities disagree); {remedy}")
     return soft

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from trainer import TrainerError
+from trainer import TrainerError, first_line
 from trainer.config import Config
 from trainer.data.datasets import Samples
 from trainer.files import WriteError, replace_file
@@ -37,8 +37,7 @@ class CheckpointError(TrainerError):
 
 def unreadable(path: Path, error: Exception) -> CheckpointError:
     """Say that a file of a run is damaged."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    return CheckpointError(f"{path}: unreadable ({reason}); remove {path.parent} to start again")
+    return CheckpointError(f"{path}: unreadable ({first_line(error)}); remove {path.parent} to start again")
 
 
 def is_finished(run: Path) -> bool:
