@@ -192,6 +192,6 @@ def _panels(found: list[Contender], configs: list[str]) -> Figure:
                 panel.annotate(each.kind, (x, y), textcoords="offset points", xytext=(5, 3))
             panel.set_xlabel(title)
             panel.grid(alpha=0.3)
-            panel.margins(0.18)
+            panel.margins(x=0.3, y=0.15)
         line[0].set_ylabel(f"{config}: int8, % right")
     return figure
