@@ -259,7 +259,14 @@ def test_dropped_copies_are_listed(tmp_path, finished):
     folder = data / "ferplus"
     shutil.copy(folder / "FER2013Test/fer0020000.png", folder / "FER2013Train/fer0000000.png")
     run = shutil.copytree(finished.run, tmp_path / "run")
-    result = invoke("train", "--config", finished.config, "--data", data, "--run", run)
+    before = (run / "dropped.json").read_bytes()
+    arguments = ("train", "--config", finished.config, "--data", data, "--run", run)
+    refused = invoke(*arguments)
+    assert refused.exit_code == 2
+    assert "was trained with other faces or labels" in refused.stderr
+    assert (run / "dropped.json").read_bytes() == before
+    (run / "faces.sha256").unlink()  # as a run from before there was a record
+    result = invoke(*arguments)
     assert result.exit_code == 0, result.output
     assert "1 train, 0 validation faces dropped" in result.stdout
     assert json.loads((run / "dropped.json").read_text()) == {"train": ["fer0000000.png"], "validation": []}

@@ -117,8 +117,9 @@ def contend(kind: str, config: Config, samples: Samples, run: Path) -> Contender
     own = config.model_copy(update={"name": f"{config.name}-{kind}", "architecture": Architecture(kind=kind)})
     train, chosen, others = (samples.of(split).labelled() for split in ("train", "validation", "test"))
     train = train.first(config.limit)
+    done = read_result(run, RESULT, own)
     check_faces(run, train, chosen)
-    if done := read_result(run, RESULT, own):
+    if done:
         return Contender(**{**done, "faces": tuple(done["faces"])})
     if config.data.source == "ferplus":  # its test faces are for the model that ships
         others = chosen

@@ -122,8 +122,8 @@ def run_folds(samples: Samples, config: Config, run: Path) -> list[Fold]:
         # Of three folds, the first trains on other faces than of ten.
         folder = run / f"fold-{number + 1:02d}-of-{config.folds:02d}"
         parts = parts_of(samples, assigned, number, config)
-        check_faces(folder, *parts[:2])
         fold = read_fold(folder, config)
+        check_faces(folder, *parts[:2])
         if fold is None:
             fold = _one_fold(number, parts, config, folder)
             write_result(folder, RESULT, asdict(fold))

@@ -15,7 +15,7 @@ from trainer.training.checkpoints import copy_weights, load_network, save_networ
 from trainer.training.fit import fit, ready
 from trainer.training.judge import float32_network
 from trainer.training.material import Material, material_of
-from trainer.training.run_folder import SOFT_LABELS, CheckpointError
+from trainer.training.run_folder import SOFT_LABELS, CheckpointError, check_faces
 from trainer.training.teachers import write_soft_labels
 
 DROPPED = "dropped.json"
@@ -53,6 +53,7 @@ def train(config: Config, data: Path, outputs: Outputs, cache: Path, teachers: S
     """
     ready(outputs.run, config)
     material = material_of(config, data, cache)
+    check_faces(outputs.run, material.train, material.validation)
     _list_dropped(material.prepared.report.dropped, outputs.run)
     if teachers:
         write_soft_labels(outputs.run / SOFT_LABELS, teachers, material.train)
