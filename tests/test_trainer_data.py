@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from edge.faces import CropRule
 from tests.parts.trainer_faces import draw, draw_ck48, draw_ferplus, votes_for, write_config, write_split
 from trainer.cli import main
-from trainer.config import Augmentation, load_config
+from trainer.config import Augmentation, Config, load_config
 from trainer.data.alignment import landmarks_of
-from trainer.data.augment import plain_crops, random_crop
-from trainer.data.datasets import LABELS, DataError, copies, data_folder, without_leaks
+from trainer.data.augment import judged_crops, plain_crops, random_crop
+from trainer.data.datasets import LABELS, DataError, Samples, copies, data_folder, without_leaks
 from trainer.data.readers.ck48 import read_ck48
 from trainer.data.readers.ferplus import FOLDERS, distribution, read_ferplus, trainable
 
@@ -254,3 +254,31 @@ def test_one_configuration_shows_every_key():
         assert name in shown
         if isinstance(value, dict):
             assert set(shown[name]) == set(value), name
+
+
+def samples_of(data, rows=None):
+    faces = read_ferplus(data)["train"]
+    faces = faces if rows is None else faces.subset(rows)
+    landmarks = np.tile(
+        np.array([[14, 18], [34, 18], [24, 28], [24, 36], [8, 20], [40, 20]], np.float32), (len(faces), 1, 1)
+    )
+    return Samples(faces, landmarks)
+
+
+def test_first_faces_of_sorted_data_hold_every_class(data):
+    order = np.argsort(read_ferplus(data)["train"].truth(), kind="stable")
+    by_class = samples_of(data, order)
+    assert set(by_class.first(16).faces.truth()) == set(range(len(LABELS)))
+    assert len(by_class.first(16)) == 16
+    mixed = samples_of(data, order.reshape(len(LABELS), -1).T.ravel())
+    assert mixed.first(16).faces.names == mixed.faces.names[:16]
+    assert mixed.first(None).faces.names == mixed.first(1000).faces.names == mixed.faces.names
+
+
+def test_a_run_is_judged_by_its_own_variant(data):
+    samples = samples_of(data)
+    aligned, raw = (judged_crops(samples, Config(name="t", variant=variant)) for variant in ("aligned", "raw"))
+    rule = Config(name="t").crop.rule()
+    np.testing.assert_array_equal(aligned, plain_crops(samples.faces.images, samples.landmarks, rule))
+    np.testing.assert_array_equal(raw, plain_crops(samples.faces.images, None, rule))
+    assert (aligned != raw).any()

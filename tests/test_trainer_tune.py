@@ -241,6 +241,10 @@ def test_what_a_search_must_not_do_is_told_in_one_line(searched, tmp_path, drawn
     before = mine.read_text()
     assert "choose another --output" in one_line(invoke([*other, "--output", str(mine)]))
     assert mine.read_text() == before
+    (tmp_path / "notes.jsonl").write_text("mine")
+    line = one_line(invoke([*other, "--output", str(tmp_path / "notes.yaml")]))
+    assert str(tmp_path / "notes.jsonl") in line
+    assert (tmp_path / "notes.jsonl").read_text() == "mine"
     (tmp_path / "search.sqlite3").unlink()
     nobody = f"127.0.0.1:{free_port()}"
     result = invoke([*other, "--ray", nobody])

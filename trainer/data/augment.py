@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.faces import CropRule, crop_transform
-from trainer.config import Augmentation
+from trainer.config import Augmentation, Config
+from trainer.data.datasets import Samples
 
 Image = npt.NDArray[np.uint8]
 BORDERS = (cv2.BORDER_REPLICATE, cv2.BORDER_REFLECT_101, cv2.BORDER_CONSTANT)
@@ -35,6 +36,12 @@ def plain_crops(images: Image, landmarks: npt.NDArray[np.float32] | None, rule: 
         transform = stored_transform(side, rule) if landmarks is None else base_transform(landmarks[row], side, rule)
         crops[row] = cv2.warpAffine(image, transform, (rule.size, rule.size), borderMode=cv2.BORDER_REPLICATE)
     return crops
+
+
+def judged_crops(samples: Samples, config: Config) -> Image:
+    """Return the crops (n, size, size) or (n, size, size, 3) that a run of this configuration is judged by."""
+    landmarks = samples.landmarks if config.variant == "aligned" else None
+    return plain_crops(samples.faces.images, landmarks, config.crop.rule())
 
 
 def random_crop(

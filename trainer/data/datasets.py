@@ -102,8 +102,12 @@ class Samples:
         return self.subset(np.flatnonzero(self.faces.distributions.any(axis=1)))
 
     def first(self, limit: int | None) -> Samples:
-        """Keep only the first `limit` faces; None keeps all."""
-        return self.subset(np.arange(len(self))[:limit])
+        """Keep only so many faces: the first, or evenly spaced ones where those lack a class, as sorted data do."""
+        rows = np.arange(len(self))[:limit]
+        present = self.faces.distributions.any(axis=0)
+        if limit and (self.faces.distributions[rows].any(axis=0) != present).any():
+            rows = np.linspace(0, len(self) - 1, len(rows)).round().astype(int)
+        return self.subset(rows)
 
     def of(self, split: str) -> Samples:
         """Keep only the faces of a split."""

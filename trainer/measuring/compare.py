@@ -22,7 +22,7 @@ from trainer.config import Architecture, Config, ConfigError
 from trainer.conversion.complexity import complexity
 from trainer.conversion.delivery import exported
 from trainer.conversion.export import write
-from trainer.data.augment import plain_crops
+from trainer.data.augment import judged_crops
 from trainer.data.datasets import Samples
 from trainer.data.prepare import prepare
 from trainer.measuring.latency import race
@@ -126,7 +126,7 @@ def contend(kind: str, config: Config, samples: Samples, run: Path) -> Contender
     model = fit(train, chosen, own, run)
     bundle = exported(model, train, own)
     write(bundle, model_file(run))
-    crops = plain_crops(others.faces.images, others.landmarks, own.crop.rule())
+    crops = judged_crops(others, own)
     size = complexity(model)
     found = Contender(
         kind=kind,

@@ -17,7 +17,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from trainer.config import Config, ConfigError
 from trainer.conversion.delivery import exported
 from trainer.conversion.export import write
-from trainer.data.augment import plain_crops
+from trainer.data.augment import judged_crops
 from trainer.data.datasets import DataError, Samples
 from trainer.measuring.metrics import Figures, figures
 from trainer.measuring.networks import float_network, int8_network
@@ -138,7 +138,7 @@ def _one_fold(number: int, parts: tuple[Samples, ...], config: Config, folder: P
     model = fit(trained, chosen, config, folder)
     bundle = exported(model, trained, config)
     write(bundle, folder / f"{config.name}.tflite")
-    crops = plain_crops(asked.faces.images, asked.landmarks, config.crop.rule())
+    crops = judged_crops(asked, config)
     answers = (int8_network(bundle)(crops).argmax(axis=1), float_network(model)(crops).argmax(axis=1))
     truth, int8, float32 = (tuple(int(i) for i in each) for each in (asked.faces.truth(), *answers))
     return Fold(number + 1, len(set(asked.faces.subjects)), truth, int8, float32)

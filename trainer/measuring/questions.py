@@ -99,7 +99,10 @@ def official_questions(data: Path, split: Split, cache: Path) -> list[Questions]
         faces = odd_subjects(everybody) if split == "validation" else everybody
         known = dict(zip(everybody.names, landmarks, strict=True))
         chosen = np.array([known[name] for name in faces.names], np.float32).reshape(-1, 6, 2)
-        sets.append(Questions(CK, faces, chosen, ck_protocols(faces)))
+        if len(faces):
+            sets.append(Questions(CK, faces, chosen, ck_protocols(faces)))
+        else:
+            print("ck48: no person of odd number; the CK+ protocols are left out", file=sys.stderr)
     for name, archive in ((FERPLUS, "ferplus"), (CK, "ck48")):
         if not present(data, archive):
             print(f"{data / archive}.tar: no such file; the {name} protocols are left out", file=sys.stderr)

@@ -72,7 +72,7 @@ def speeds(found: Evaluation) -> dict[str, str]:
     lines = {}
     for name, latency in found.latency.items():
         low, high = latency.quartiles
-        times = f", int8 takes {found.ratio(name):.2f} × as long" if name in found.rivals else ""
+        times = f", its resizing included; int8 takes {found.ratio(name):.2f} × as long" if name in found.rivals else ""
         lines[name] = f"{latency.median:.3f} ms a face, quartiles {low:.3f}–{high:.3f}{times}"
     return lines
 

@@ -63,6 +63,9 @@ def check_output(path: Path) -> None:
     """
     if path.exists() and not (path.is_file() and path.read_bytes().startswith(HEADER.encode())):
         raise SearchError(f"{path}: exists and was not written by tune; choose another --output")
+    record = path.with_suffix(".jsonl")
+    if record.exists() and not path.exists():
+        raise SearchError(f"{record}: exists, and the record of the trials would replace it; choose another --output")
 
 
 def write_best(study: optuna.Study, config: Config, space: SearchSpace, path: Path) -> None:

@@ -127,8 +127,11 @@ class Search:
         workers.start(trial.number, config, self._run_folder(trial.number))
 
     def _handle(self, event: Event, workers: Workers) -> None:
-        trial = self._running[event.number]
-        if isinstance(event, Epoch):
+        trial = self._running.get(event.number)
+        if trial is None:  # of a process that was given up for dead
+            if isinstance(event, Epoch):
+                event.answer(False)
+        elif isinstance(event, Epoch):
             event.answer(self._go_on(trial, event.epoch, event.accuracy))
         elif isinstance(event, Done):
             self._tell(trial, event.outcome)

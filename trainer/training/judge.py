@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from trainer.architectures import build
 from trainer.config import Config
-from trainer.data.augment import plain_crops
+from trainer.data.augment import judged_crops
 from trainer.data.datasets import Samples
 from trainer.data.inputs import normalise
 from trainer.training import checkpoints
@@ -32,7 +32,7 @@ class Judge:
 
     def __init__(self, config: Config, validation: Samples) -> None:
         self.network = float32_network(config, len(validation.faces.labels))
-        self._inputs = normalise(plain_crops(validation.faces.images, validation.landmarks, config.crop.rule()))
+        self._inputs = normalise(judged_crops(validation, config))
         self._truth = validation.faces.truth()
 
     def accuracy(self, learner: keras.Model, batches: Iterable[Floats]) -> float:
