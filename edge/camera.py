@@ -16,6 +16,7 @@ from edge.gate import Gate
 from edge.metrics import Metrics
 from edge.outbox import Outbox
 from edge.pipeline import TICKET_TIMEOUT, Lane, Pipeline
+from edge.schedule import Schedule
 from edge.settings import CameraSettings
 from edge.tracking import Rules, Track, Tracker, Transition
 from edge.zones import FaceFilter
@@ -37,6 +38,7 @@ class Camera:
         name: of the camera.
         settings: of the camera.
         rules: when faces and emotions count.
+        interval: seconds between looks at the whole picture.
         node: name of the node.
         labels: the emotions in the order of the model's output.
         model: name and version of the model, for events.
@@ -52,6 +54,7 @@ class Camera:
         settings: CameraSettings,
         *,
         rules: Rules,
+        interval: float,
         node: str,
         labels: tuple[str, ...],
         model: str,
@@ -71,7 +74,7 @@ class Camera:
         self._slot = Slot(settings.recorded, pipeline.wake, self._series.frames_dropped["replaced"].inc)
         tracker = Tracker(rules)
         counts = FaceFilter(settings.zones, settings.masks, settings.min_face)
-        self._lane = Lane(self._slot, tracker, metrics, self._series, self._analysed, counts)
+        self._lane = Lane(self._slot, tracker, metrics, self._series, self._analysed, counts, Schedule(interval))
         self._gate = Gate(settings, tracker.following)
         self.capture = Capture(name, settings, self._slot, self)
         self._insecure = settings.tls.insecure

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 PREFIX = "emotion_edge"
-STAGES = ("detect", "classify", "track")
+STAGES = ("detect", "regions", "classify", "track")
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)  # and +Inf: eight
 AGE_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0)
 LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
@@ -82,7 +82,7 @@ class Metrics:
         inferences = self._counter("inferences_total", "Networks run.", "stage")
         dropped = self._counter("events_dropped_total", "Events never delivered, by reason.", "reason")
         self.stages = {name: stage.labels(name) for name in STAGES}
-        self.inferences = {name: inferences.labels(name) for name in ("detect", "classify")}
+        self.inferences = {name: inferences.labels(name) for name in ("detect", "regions", "classify")}
         self.events_dropped = {reason: dropped.labels(reason) for reason in DROPPED_EVENTS}
         self.publish_ack = self._histogram(
             "publish_ack_seconds", "From publishing to the acknowledgement.", ACK_BUCKETS

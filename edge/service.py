@@ -65,6 +65,7 @@ class Service:
                 name,
                 camera,
                 rules=Rules(begin=settings.detector.threshold, **settings.tracking.model_dump()),
+                interval=settings.detector.interval,
                 node=settings.node,
                 labels=bundle.info.labels,
                 model=model,

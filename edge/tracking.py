@@ -33,8 +33,9 @@ LOOK_WEIGHT = 0.5
 LOOK_AVERAGE = 1.0
 #: How much a face may grow or shrink between two observations of it.
 LARGEST_GROWTH = 1.8
-#: A face not yet reported is forgotten once a frame lacks it and it is unseen for this many seconds.
-UNCONFIRMED_LOST = 0.4
+#: A face not yet reported is forgotten once a frame lacks it and it is unseen for this many seconds: longer than
+#: `edge.schedule.INTERVAL`, so that it gets a second look at the whole picture.
+UNCONFIRMED_LOST = 0.5
 #: Seconds over which velocity is averaged, and for which it is believed once the face is out of sight.
 VELOCITY_AVERAGE, VELOCITY_BELIEVED = 0.3, 0.4
 #: A face must have been seen this often before it is reported, however slow the camera.
@@ -130,6 +131,40 @@ class Transition:
     duration: float | None = None
 
 
+@dataclass(frozen=True)
+class Expected:
+    """A followed face as a tracker last knew it; `seen`: in the last frame of all."""
+
+    number: int
+    box: Box
+    velocity: tuple[float, float]
+    last_seen: float
+    confirmed: bool
+    seen: bool
+
+    def at(self, time: float) -> Box:
+        """Return where the face should be at `time`."""
+        seconds = min(max(0.0, time - self.last_seen), VELOCITY_BELIEVED)
+        x, y = self.box.x + self.velocity[0] * seconds, self.box.y + self.velocity[1] * seconds
+        return Box(x, y, self.box.width, self.box.height)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a tracker expects of the frames to come.
+
+    Attributes:
+        faces: that it follows.
+    """
+
+    faces: tuple[Expected, ...] = ()
+
+    def likely(self, time: float) -> list[Expected]:
+        """Return the faces that can still be near where they should be at `time`, those just seen first."""
+        near = (face for face in self.faces if time - face.last_seen <= VELOCITY_BELIEVED)
+        return sorted(near, key=lambda face: (not face.seen, -face.last_seen, face.number))
+
+
 class Tracker:
     """Follows the faces of one camera.
 
@@ -173,6 +208,22 @@ class Tracker:
     def following(self) -> bool:
         """Tell whether there are faces to look for in the next frame, reported or not."""
         return bool(self._tracks)
+
+    def outlook(self) -> Outlook:
+        """Return what is expected from here on; it stays as it is when the tracker goes on."""
+        return Outlook(
+            tuple(
+                Expected(
+                    track.number,
+                    track.box,
+                    track.velocity,
+                    track.last_seen,
+                    track.confirmed,
+                    track.last_seen == self._last_update,
+                )
+                for track in self._tracks
+            )
+        )
 
     def _match(self, time: float, observations: Sequence[Observation]) -> list[tuple[Track, Observation]]:
         """Pair tracks and observations, nearest first."""

@@ -81,7 +81,7 @@ def test_a_file_that_is_no_video_ends_it_with_a_failure(tmp_path, caplog):
 
 
 def test_analysis_that_always_fails_ends_it_with_a_failure(monkeypatch, caplog):
-    def broken(_analyser, _image):
+    def broken(*_):
         raise RuntimeError("broken interpreter")
 
     monkeypatch.setattr("edge.pipeline.Analyser.__call__", broken)
