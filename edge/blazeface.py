@@ -44,7 +44,7 @@ class BlazeFace:
 
     @classmethod
     def short(cls, threshold: float, overlap: float = 0.3) -> BlazeFace:
-        """Return the network for pictures that a face takes a good part of: 128×128, at a seventh of the cost."""
+        """Return the network for pictures that a face takes a good part of: 128×128, at a fraction of the cost."""
         return cls("blazeface_short.tflite", ((8, 2), (16, 6)), threshold, overlap)
 
     def __call__(self, canvas: Image) -> list[tuple[float, Floats]]:

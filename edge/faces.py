@@ -165,7 +165,7 @@ def _shrunk_patch(image: Image, transform: Floats, size: int) -> tuple[Image, Fl
     x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, (width - 1, height - 1))
     x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 3, (x0 + 1, y0 + 1), (width, height))
     factor = max(1, int(1 / np.hypot(transform[0, 0], transform[0, 1])))
-    # Averaging whole blocks of pixels is five times as fast as averaging parts of them.
+    # Averaging whole blocks of pixels is far cheaper than averaging parts of them.
     x0, x1 = _whole_blocks(int(x0), int(x1), factor, width)
     y0, y1 = _whole_blocks(int(y0), int(y1), factor, height)
     patch = image[y0:y1, x0:x1]

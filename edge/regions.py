@@ -104,7 +104,7 @@ def _draw(canvas: Image, image: Image, tile: _Tile) -> None:
 def _shrunk(part: Image, tile: _Tile) -> Image:
     """Bring a part of the picture near the size that it is drawn at.
 
-    Four points of a large part stand for each of its drawn pixels: a twentieth of the cost of averaging all of them.
+    Four points of a large part stand for each of its drawn pixels: far cheaper than averaging all of them.
     """
     factor = tile.side / (2 * tile.size)
     if factor <= 1:

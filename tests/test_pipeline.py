@@ -375,6 +375,36 @@ def test_live_camera_loses_old_frames_and_none_is_unaccounted(pipeline, metrics)
     assert camera.dropped("replaced") == 29
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_age_of_frames_stays_bounded_however_slow_the_detector(pipeline, metrics, workers):
+    """Two live cameras send ten times of what can be analysed: the rate adapts, nothing queues, every loss counts."""
+    stage, sent, ages = 0.04, 200, {"a": [], "b": []}
+
+    def analyse(*_):
+        time.sleep(stage)
+        return []
+
+    def listener(name):
+        return lambda frame, *_: ages[name].append(time.monotonic() - frame.captured)
+
+    works = pipeline(analyse, workers)
+    cameras = {name: Camera(works, metrics, name, keep_all=False, listener=listener(name)) for name in ages}
+    works.start()
+    stop = threading.Event()
+    for number in range(sent):
+        for camera in cameras.values():
+            camera.slot.put(frame(number), stop)
+        time.sleep(stage / 5)
+    for name, camera in cameras.items():
+        camera.lane.drain(10)
+        eventually(lambda c=camera: c.analysed() + c.dropped("replaced") == sent, 10, "an account of every frame")
+        assert camera.dropped("replaced") > sent / 2
+        early, late = np.median(ages[name][3:10]), np.median(ages[name][-10:])
+        # One analysis, and the turn of the other camera while the frame waits, as long as sleeping takes here.
+        assert late < 4 * stage + early
+        assert camera.lane.in_flight() == len(camera.lane._answers) == 0
+
+
 def test_drain_waits_for_what_was_read(pipeline, metrics):
     gate = threading.Event()
     works = pipeline(lambda *_: gate.wait(20) and [], 1)
