@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from edge.capture import Capture
+from edge.capture import Capture, SourceFactory
 from edge.events import Box, EndReason, Event, EventFace, event_id, state
 from edge.frames import Frame, Reason, Slot
 from edge.gate import Gate
 from edge.metrics import Metrics
-from edge.outbox import Outbox
 from edge.pipeline import TICKET_TIMEOUT, Lane, Pipeline
 from edge.schedule import Schedule
 from edge.settings import CameraSettings
+from edge.sources import make_source
 from edge.tracking import Rules, Track, Tracker, Transition
 from edge.zones import FaceFilter
 
@@ -29,6 +30,15 @@ VIEW_INTERVAL = 1.0
 LIVE_DRAIN = 1.0
 #: The longest time that counts as time in view of a face that the frame before did not show, seconds.
 LONGEST_STEP = 1.0
+
+
+class EventSink(Protocol):
+    """Where events go; the outbox is one."""
+
+    epoch: int
+
+    def put(self, events: Iterable[Event]) -> None:
+        """Take events in order; never waits."""
 
 
 class Camera:
@@ -46,6 +56,7 @@ class Camera:
         outbox: takes the events.
         set_state: takes retained states, topic (below the node's) and payload.
         metrics: counts.
+        factory: makes the source of the settings.
     """
 
     def __init__(
@@ -59,9 +70,10 @@ class Camera:
         labels: tuple[str, ...],
         model: str,
         pipeline: Pipeline,
-        outbox: Outbox,
+        outbox: EventSink,
         set_state: Callable[[str, bytes], None],
         metrics: Metrics,
+        factory: SourceFactory = make_source,
     ) -> None:
         self.name = name
         self._node = node
@@ -76,7 +88,7 @@ class Camera:
         counts = FaceFilter(settings.zones, settings.masks, settings.min_face)
         self._lane = Lane(self._slot, tracker, metrics, self._series, self._analysed, counts, Schedule(interval))
         self._gate = Gate(settings, tracker.following)
-        self.capture = Capture(name, settings, self._slot, self)
+        self.capture = Capture(name, settings, self._slot, self, factory)
         self._insecure = settings.tls.insecure
         self._last: Frame | None = None
         self._in_last: set[int] = set()

@@ -117,6 +117,12 @@ class Metrics:
             events={kind: self._events.labels(name, kind) for kind in EVENT_TYPES},
         )
 
+    def lost(self, camera: str) -> int:
+        """Return how many frames of a camera were lost to failures of the analysis."""
+        name = f"{PREFIX}_frames_dropped_total"
+        labels = ({"camera": camera, "reason": reason} for reason in ("failed", "timeout"))
+        return int(sum(self.registry.get_sample_value(name, each) or 0 for each in labels))
+
     def reconnect(self, camera: str, reason: str) -> None:
         """Count a source that gives frames again, after it was lost for `reason`."""
         self._reconnects.labels(camera, reason).inc()
