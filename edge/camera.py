@@ -122,6 +122,16 @@ class Camera:
         self._lane.end_faces("stopped", self._closed)
         self._set_state(f"{self.name}/status", state("offline", reason="stopped"))
 
+    def change_model(self, labels: tuple[str, ...], model: str) -> None:
+        """Go on with another model, by which the workers analyse already; faces in view end."""
+
+        def changed() -> None:
+            self._labels, self._model, self._series = labels, model, series
+            self._tell_view([], 0.0, now=True)
+
+        series = self._metrics.camera(self.name, labels)
+        self._lane.change_model(series, self._closed, changed)
+
     def captured(self, frame: Frame) -> Frame | None:
         """Count a frame that was read; returns it as it is to be analysed, none if it is not."""
         self._series.frames_captured.inc(1 + frame.skipped + frame.broken)

@@ -15,7 +15,7 @@ AGE_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0)
 LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 ACK_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 EVENT_TYPES = ("start", "change", "end")
-DROPPED_FRAMES = ("replaced", "timeout", "failed", "unusable", "rate", "still", "behind")
+DROPPED_FRAMES = ("replaced", "timeout", "failed", "unusable", "rate", "still", "behind", "model")
 CAPTURE_INCIDENTS = ("drained", "reopened", "resized")
 DROPPED_EVENTS = ("overflow", "refused", "stopped")
 

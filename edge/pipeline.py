@@ -53,6 +53,8 @@ Analyse = Callable[[Image, Sequence[Box] | None], list[Observation]]
 
 #: Told of each analysed frame: the frame, what changed, and the faces in view.
 Listener = Callable[[Frame, Sequence[Transition], Sequence[Track]], None]
+#: Told of faces that end for a reason other than leaving.
+Closed = Callable[[Sequence[Transition], EndReason], None]
 
 
 class Lane:
@@ -151,12 +153,38 @@ class Lane:
             self._follow()
             return len(late)
 
-    def end_faces(self, reason: EndReason, close: Callable[[Sequence[Transition], EndReason], None]) -> None:
+    def end_faces(self, reason: EndReason, close: Closed) -> None:
         """End every face of this camera, `close` being told under the lane's lock."""
         with self._lock:
-            close(self._tracker.close(), reason)
-            self._outlooks.extend([Outlook()] * self._depth)
-            self.series.faces_in_view.set(0)
+            self._end_faces(reason, close)
+
+    def change_model(
+        self,
+        series: CameraSeries,
+        close: Callable[[Sequence[Transition], EndReason], None],
+        changed: Callable[[], None],
+    ) -> None:
+        """Go on with another model: what the old one has under way is skipped, and its faces end.
+
+        Args:
+            series: of this camera from now on.
+            close: told of the faces that end, under the lane's lock.
+            changed: called thereafter, under the lane's lock, before the first result of the new model.
+        """
+        with self._lock:
+            for number in self._open:
+                self._answers[number] = None
+                self.series.frames_dropped["model"].inc()
+            self._open.clear()
+            self._follow()
+            self._end_faces("model_changed", close)
+            self.series = series
+            changed()
+
+    def _end_faces(self, reason: EndReason, close: Closed) -> None:
+        close(self._tracker.close(), reason)
+        self._outlooks.extend([Outlook()] * self._depth)
+        self.series.faces_in_view.set(0)
 
     def _follow(self) -> None:
         """Take in, in order, every answer up to the first ticket still out.
@@ -273,6 +301,10 @@ class Pipeline:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
+    def change_analyser(self, make_analyser: Callable[[], Analyse]) -> None:
+        """Let every worker make another analyser, before the first ticket that is issued from now on."""
+        self._make_analyser = make_analyser
+
     def wake(self) -> None:
         """Say that a frame has come."""
         with self._wake:
@@ -292,6 +324,7 @@ class Pipeline:
     def _work(self) -> None:
         """Analyse until stopped. A supervision point: what an analysis raises costs its frame only."""
         analyse: Analyse | None = None
+        maker = self._make_analyser
         name = threading.current_thread().name
         while not self._stopped.is_set():
             lane, ticket = self._take()
@@ -299,8 +332,9 @@ class Pipeline:
                 continue
             self._busy_since[name] = time.monotonic()
             try:
-                if analyse is None:
-                    analyse = self._make_analyser()
+                if analyse is None or maker is not self._make_analyser:
+                    maker = self._make_analyser
+                    analyse = maker()
                 lane.answer(ticket, analyse(ticket.frame.image, ticket.places))
             except Exception:
                 log.exception("analysis failed; the worker starts again")

@@ -459,3 +459,34 @@ def test_real_analyser_looks_only_where_it_is_told(metrics):
     assert analyse(portrait(), [Box(0.0, 0.8, 0.1, 0.1)]) == []
     assert analyse(portrait(), []) == []
     assert [metrics.inferences[stage]._value.get() for stage in ("detect", "regions", "classify")] == [1, 2, 2]
+
+
+def test_another_analyser_takes_over_between_frames_and_what_the_old_one_has_is_skipped(pipeline, metrics):
+    hold, holding = threading.Event(), threading.Event()
+    seen = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))
+    other = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(3, 1 / 3, np.float32))
+
+    def old(image, _places):
+        if image[0, 0, 0] == 10:
+            holding.set()
+            hold.wait(20)
+        return [seen]
+
+    works = pipeline(old, 2)
+    camera = Camera(works, metrics)
+    works.start()
+    camera.feed(range(10)).join(10)
+    camera.lane.drain(10)
+    camera.feed([10])
+    assert holding.wait(10)
+    told = []
+    works.change_analyser(lambda: lambda *_: [other])
+    camera.lane.change_model(camera.series, lambda _ended, reason: told.append(reason), lambda: told.append("changed"))
+    assert told == ["model_changed", "changed"]
+    camera.feed(range(11, 21)).join(10)
+    hold.set()
+    camera.lane.drain(10)
+    assert camera.times == [*range(10), *range(11, 21)]
+    assert camera.dropped("model") == 1
+    assert [len(transition.probabilities) for transition in camera.transitions] == [8, 3]
+    assert len({transition.number for transition in camera.transitions}) == 2
