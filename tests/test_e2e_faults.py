@@ -121,7 +121,7 @@ def test_camera_frozen_and_continued(
     _goes_on(daemon, subscriber, within=10)
 
 
-@pytest.mark.parametrize("state", ["black-holed", "opening"])
+@pytest.mark.parametrize("state", ["black-holed", "opening", "reconnecting"])
 def test_stop_with_a_camera_that_does_not_answer(
     broker: Mosquitto,
     subscriber: Subscriber,
@@ -137,11 +137,34 @@ def test_stop_with_a_camera_that_does_not_answer(
     if state == "black-holed":
         subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online", timeout=20)
         rtsp_server.freeze()
+    if state == "reconnecting":
+        subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online", timeout=20)
+        rtsp_server.kill()
+        subscriber.wait_for(lambda m: m.topic == STATUS and m.payload.get("reason") == "ended", timeout=20)
     started = time.monotonic()
     assert daemon.stop() == 0
     assert time.monotonic() - started < 5
     subscriber.wait_for_farewell()
     assert subscriber.on(STATUS)[-1].payload == {"state": "offline", "reason": "stopped"}
+
+
+def test_stop_while_it_starts(broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon]) -> None:
+    """At moments from its first import to its first frames: it ends at once, and nobody is told that it is there."""
+    daemon = start_daemon(settings_for(broker, cam={"source": str(DEMO), "loop": True}))
+    started = time.monotonic()
+    daemon.stop()
+    daemon.start()
+    needed = time.monotonic() - started
+    daemon.stop()
+    for share in (0.2, 0.5, 0.8, 1.0):
+        daemon.launch()
+        time.sleep(share * needed)
+        os.kill(daemon.pid, signal.SIGTERM)
+        stopping = time.monotonic()
+        assert daemon.wait(10) in (0, -signal.SIGTERM)
+        assert time.monotonic() - stopping < 5
+        said = subscriber.on
+        eventually(lambda: said("emotion/test/status")[-1].payload["state"] == "offline", 5, f"offline at {share}")
 
 
 def test_cameras_that_cannot_be_opened_say_why(
