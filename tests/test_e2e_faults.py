@@ -163,8 +163,12 @@ def test_stop_while_it_starts(broker: Mosquitto, subscriber: Subscriber, start_d
         stopping = time.monotonic()
         assert daemon.wait(10) in (0, -signal.SIGTERM)
         assert time.monotonic() - stopping < 5
-        said = subscriber.on
-        eventually(lambda: said("emotion/test/status")[-1].payload["state"] == "offline", 5, f"offline at {share}")
+        eventually(lambda: _last(subscriber, "emotion/test/status") == "offline", 5, f"offline at {share}")
+
+
+def _last(subscriber: Subscriber, topic: str) -> str:
+    """Return the state that was told last."""
+    return str(subscriber.on(topic)[-1].payload["state"])
 
 
 def test_cameras_that_cannot_be_opened_say_why(
