@@ -298,10 +298,10 @@ def looking(look, **how):
     ids=["the same", "another", "one alike in part"],
 )
 def test_who_comes_out_from_behind_another_keeps_the_number_of_before(later, numbers):
-    """Half hidden at first, the face looks like nobody; on average until it is reported it does."""
+    """Half hidden at first, it looks like itself in part, and it comes out further on than it seemed to move."""
     before = [[looking([0, 1], x=0.40)]] * 12
-    half = [[looking([9], x=0.42)]] * 2
-    after = [[looking(later, x=0.42)]] * 25
+    half = [[looking([0, 9], x=0.67)]] * 2
+    after = [[looking(later, x=0.67)]] * 25
     transitions, tracker = follow(before + [[]] * 7 + half + after)
     starts = [transition for transition in transitions if transition.type == "start"]
     assert len(starts) == numbers
