@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 
-from edge.capture import Capture
+from edge.capture import Capture, SourceFactory
 from edge.events import Box, EndReason, Event, EventFace, event_id, state
 from edge.frames import Frame, Reason, Slot
 from edge.gate import Gate
 from edge.metrics import Metrics
-from edge.outbox import Outbox
 from edge.pipeline import TICKET_TIMEOUT, Lane, Pipeline
+from edge.schedule import Schedule
 from edge.settings import CameraSettings
+from edge.sources import make_source
 from edge.tracking import Rules, Track, Tracker, Transition
 from edge.zones import FaceFilter
 
@@ -30,6 +32,15 @@ LIVE_DRAIN = 1.0
 LONGEST_STEP = 1.0
 
 
+class EventSink(Protocol):
+    """Where events go; the outbox is one."""
+
+    epoch: int
+
+    def put(self, events: Iterable[Event]) -> None:
+        """Take events in order; never waits."""
+
+
 class Camera:
     """A camera of the node.
 
@@ -37,6 +48,7 @@ class Camera:
         name: of the camera.
         settings: of the camera.
         rules: when faces and emotions count.
+        interval: seconds between looks at the whole picture.
         node: name of the node.
         labels: the emotions in the order of the model's output.
         model: name and version of the model, for events.
@@ -44,6 +56,7 @@ class Camera:
         outbox: takes the events.
         set_state: takes retained states, topic (below the node's) and payload.
         metrics: counts.
+        factory: makes the source of the settings.
     """
 
     def __init__(
@@ -52,13 +65,15 @@ class Camera:
         settings: CameraSettings,
         *,
         rules: Rules,
+        interval: float,
         node: str,
         labels: tuple[str, ...],
         model: str,
         pipeline: Pipeline,
-        outbox: Outbox,
+        outbox: EventSink,
         set_state: Callable[[str, bytes], None],
         metrics: Metrics,
+        factory: SourceFactory = make_source,
     ) -> None:
         self.name = name
         self._node = node
@@ -71,9 +86,9 @@ class Camera:
         self._slot = Slot(settings.recorded, pipeline.wake, self._series.frames_dropped["replaced"].inc)
         tracker = Tracker(rules)
         counts = FaceFilter(settings.zones, settings.masks, settings.min_face)
-        self._lane = Lane(self._slot, tracker, metrics, self._series, self._analysed, counts)
+        self._lane = Lane(self._slot, tracker, metrics, self._series, self._analysed, counts, Schedule(interval))
         self._gate = Gate(settings, tracker.following)
-        self.capture = Capture(name, settings, self._slot, self)
+        self.capture = Capture(name, settings, self._slot, self, factory)
         self._insecure = settings.tls.insecure
         self._last: Frame | None = None
         self._in_last: set[int] = set()
@@ -106,6 +121,16 @@ class Camera:
         """End every face and say that the camera is stopped; after the workers have stopped."""
         self._lane.end_faces("stopped", self._closed)
         self._set_state(f"{self.name}/status", state("offline", reason="stopped"))
+
+    def change_model(self, labels: tuple[str, ...], model: str) -> None:
+        """Go on with another model, by which the workers analyse already; faces in view end."""
+
+        def changed() -> None:
+            self._labels, self._model, self._series = labels, model, series
+            self._tell_view([], 0.0, now=True)
+
+        series = self._metrics.camera(self.name, labels)
+        self._lane.change_model(series, self._closed, changed)
 
     def captured(self, frame: Frame) -> Frame | None:
         """Count a frame that was read; returns it as it is to be analysed, none if it is not."""

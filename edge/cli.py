@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import sys
+from datetime import datetime, timezone
 from pathlib import Path
 
 import click
@@ -17,12 +18,14 @@ from edge.demo import DemoError, EmbeddedBroker, broker_answers, demo_settings, 
 from edge.events import Event
 from edge.http import HttpError
 from edge.litert import RuntimeMissingError
+from edge.replay import ReplayError, replay_settings
+from edge.replay import replay as play
 from edge.service import Service
 from edge.settings import Settings, SettingsError, load_settings
 
 DEFAULT_CONFIG = Path("/etc/emotion-edge/edge.yaml")
 #: Everything that a user can mend; printed as it is, without a traceback.
-MENDABLE = (SettingsError, BundleError, ImageError, HttpError, DemoError, RuntimeMissingError)
+MENDABLE = (SettingsError, BundleError, ImageError, HttpError, DemoError, ReplayError, RuntimeMissingError)
 config_option = click.option(
     "--config", "-c", type=click.Path(path_type=Path), help=f"Settings file. [default: {DEFAULT_CONFIG}]"
 )
@@ -77,6 +80,30 @@ def check(config: Path) -> None:
     click.echo(
         f"{config}: good; node {settings.node}, cameras {cameras}, model {bundle.info.name} {bundle.info.version}"
     )
+
+
+@cli.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@config_option
+@click.option("--camera", help="Camera of the settings whose zones, masks and sizes hold. [default: none]")
+@click.option(
+    "--start", default="1970-01-01", show_default=True, help="When the file begins, RFC 3339 or a date (UTC)."
+)
+@click.option("--workers", type=click.IntRange(1, 64), help="Analysis threads; they change nothing but the time.")
+def replay(file: Path, config: Path | None, camera: str | None, start: str, workers: int | None) -> None:
+    """Print the events of a video file, one JSON object a line: the same bytes each time."""
+    settings, name = replay_settings(file, config, camera, workers)
+    logging.basicConfig(format="%(levelname)s %(message)s", level="ERROR", stream=sys.stderr)
+    play(settings, name, _moment(start), lambda event: click.echo(event.encode()))
+
+
+def _moment(text: str) -> float:
+    """Read a date or RFC 3339 as seconds since 1970; without a zone it is UTC."""
+    try:
+        moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
+    except ValueError:
+        raise click.BadParameter(f"{text}: no date or time; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
 
 
 @cli.command()

@@ -7,24 +7,18 @@ training.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import resources
 from typing import Literal
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from edge.litert import Network
+from edge.blazeface import BlazeFace, fit
+from edge.blazeface import Floats as Floats
+from edge.blazeface import Image as Image
 
-Image = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 #: What a network sees of a crop: grey (size, size), or red, green, blue (size, size, 3).
 Colour = Literal["grey", "rgb"]
 
-INPUT_SIDE = 256
-# The network regresses from a fixed grid: two anchors in each cell of 16 px, six in each of 32 px, all of unit size
-# (MediaPipe, face_detection_full_range / "back" options).
-ANCHOR_GRID = ((16, 2), (32, 6))
 # Order of the six landmarks; left and right as they appear in the picture.
 LEFT_EYE, RIGHT_EYE, NOSE, MOUTH, LEFT_EAR, RIGHT_EAR = range(6)
 # Seen from the front the mouth lies a little further below the eyes than the eyes lie apart. A head turned aside shows
@@ -72,30 +66,29 @@ class Detector:
     """
 
     def __init__(self, threshold: float = 0.45, overlap: float = 0.3) -> None:
-        content = resources.files("edge").joinpath("models/blazeface_back.tflite").read_bytes()
-        self._network = Network(content)
-        self._anchors = _anchors()
-        self._threshold = threshold
-        self._overlap = overlap
+        self._find = BlazeFace.back(threshold, overlap)
 
     def __call__(self, image: Image) -> list[Face]:
         """Find the faces of a BGR (height, width, 3) or grey (height, width) picture, largest first."""
-        canvas, scale, left, top = _letterbox(image)
-        regressors, scores = self._network(canvas)
-        confidences = 1 / (1 + np.exp(-np.clip(scores[0, :, 0], -50, 50)))
-        keep = np.flatnonzero(confidences >= self._threshold)
-        values = regressors[0, keep]
-        values[:, 0::2] += self._anchors[keep, :1]
-        values[:, 1::2] += self._anchors[keep, 1:]
-        values[:, 2:4] -= self._anchors[keep]  # width and height are no positions
-        faces = []
-        for confidence, row in _merge(confidences[keep], values, self._overlap):
-            centre = (row[:2] - (left, top)) / scale
-            width, height = row[2:4] / scale
-            landmarks = (row[4:].reshape(6, 2) - (left, top)) / scale
-            box = (float(centre[0] - width / 2), float(centre[1] - height / 2), float(width), float(height))
-            faces.append(Face(box, float(confidence), landmarks.astype(np.float32)))
+        canvas, scale, left, top = _letterbox(image, self._find.side)
+        faces = [face_from(confidence, row, scale, (left, top)) for confidence, row in self._find(canvas)]
         return sorted(faces, key=lambda face: face.box[2] * face.box[3], reverse=True)
+
+
+def face_from(confidence: float, row: Floats, scale: float, origin: tuple[float, float]) -> Face:
+    """Return a face in pixels of the picture, of what `BlazeFace` says.
+
+    Args:
+        confidence: 0–1.
+        row: float32 (16,) as `BlazeFace` returns it.
+        scale: pixels of the network's input a pixel of the picture.
+        origin: where the picture's top left corner lies in the network's input.
+    """
+    centre = (row[:2] - origin) / scale
+    width, height = row[2:4] / scale
+    landmarks = (row[4:].reshape(6, 2) - origin) / scale
+    box = (float(centre[0] - width / 2), float(centre[1] - height / 2), float(width), float(height))
+    return Face(box, confidence, landmarks.astype(np.float32))
 
 
 def crop_transform(landmarks: Floats, rule: CropRule) -> Floats:
@@ -171,8 +164,11 @@ def _shrunk_patch(image: Image, transform: Floats, size: int) -> tuple[Image, Fl
     corners = np.array([[0, 0, 1], [size, 0, 1], [0, size, 1], [size, size, 1]]) @ inverse.T
     x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, (width - 1, height - 1))
     x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 3, (x0 + 1, y0 + 1), (width, height))
-    patch = image[y0:y1, x0:x1]
     factor = max(1, int(1 / np.hypot(transform[0, 0], transform[0, 1])))
+    # Averaging whole blocks of pixels is far cheaper than averaging parts of them.
+    x0, x1 = _whole_blocks(int(x0), int(x1), factor, width)
+    y0, y1 = _whole_blocks(int(y0), int(y1), factor, height)
+    patch = image[y0:y1, x0:x1]
     factor = min(factor, *patch.shape[:2])
     if factor > 1:
         target = (patch.shape[1] // factor, patch.shape[0] // factor)
@@ -187,53 +183,21 @@ def _shrunk_patch(image: Image, transform: Floats, size: int) -> tuple[Image, Fl
     return patch, np.hstack([linear, shift[:, None]]).astype(np.float32)
 
 
-def _letterbox(image: Image) -> tuple[Floats, float, float, float]:
-    """Fit a picture into the detector's square: float32 (1, 256, 256, 3) RGB in -1…1, scale, left, top."""
+def _whole_blocks(low: int, high: int, block: int, most: int) -> tuple[int, int]:
+    """Widen a range within 0…`most` to a multiple of `block`, if that fits."""
+    length = -(-(high - low) // block) * block
+    if length > most:
+        return low, high
+    low = min(low, most - length)
+    return low, low + length
+
+
+def _letterbox(image: Image, side: int) -> tuple[Image, float, int, int]:
+    """Fit a picture into a black square: uint8 (side, side, 3) RGB, scale, left, top."""
     height, width = image.shape[:2]
-    scale = INPUT_SIDE / max(height, width)
+    scale = side / max(height, width)
     target = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(image, target, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-    small = cv2.cvtColor(small, cv2.COLOR_GRAY2RGB if small.ndim == 2 else cv2.COLOR_BGR2RGB)
-    left, top = (INPUT_SIDE - target[0]) // 2, (INPUT_SIDE - target[1]) // 2
-    canvas = np.zeros((1, INPUT_SIDE, INPUT_SIDE, 3), np.float32)
-    canvas[0, top : top + target[1], left : left + target[0]] = small
-    canvas /= 127.5
-    canvas -= 1
+    left, top = (side - target[0]) // 2, (side - target[1]) // 2
+    canvas = np.zeros((side, side, 3), np.uint8)
+    canvas[top : top + target[1], left : left + target[0]] = fit(image, target)
     return canvas, scale, left, top
-
-
-def _anchors() -> Floats:
-    """Return the centres of the anchors, float32 (896, 2), in pixels of the detector's input."""
-    centres = []
-    for stride, count in ANCHOR_GRID:
-        line = (np.arange(INPUT_SIDE // stride) + 0.5) * stride
-        x, y = np.meshgrid(line, line)
-        centres.append(np.repeat(np.stack([x, y], axis=-1).reshape(-1, 2), count, axis=0))
-    return np.concatenate(centres).astype(np.float32)
-
-
-def _merge(confidences: Floats, values: Floats, overlap: float) -> list[tuple[float, Floats]]:
-    """Non-maximum suppression that averages the suppressed, weighted by confidence (BlazeFace, arXiv:1907.05047).
-
-    Returns:
-        For each face the highest confidence and the averaged row of `values`.
-    """
-    merged = []
-    order = np.argsort(-confidences, kind="stable")
-    while order.size:
-        best = order[0]
-        same = _iou(values[best], values[order]) > overlap
-        same[0] = True
-        group = order[same]
-        merged.append((float(confidences[best]), np.average(values[group], axis=0, weights=confidences[group])))
-        order = order[~same]
-    return merged
-
-
-def _iou(one: Floats, many: Floats) -> Floats:
-    """Intersection over union of a centre-size row with each of many."""
-    low = np.maximum(one[:2] - one[2:4] / 2, many[:, :2] - many[:, 2:4] / 2)
-    high = np.minimum(one[:2] + one[2:4] / 2, many[:, :2] + many[:, 2:4] / 2)
-    shared = np.prod(np.clip(high - low, 0, None), axis=1)
-    union = np.prod(one[2:4]) + np.prod(many[:, 2:4], axis=1) - shared
-    return np.asarray(shared / np.maximum(union, 1e-6), np.float32)

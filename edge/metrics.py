@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
 
 PREFIX = "emotion_edge"
-STAGES = ("detect", "classify", "track")
+STAGES = ("detect", "regions", "classify", "track")
 STAGE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1)  # and +Inf: eight
 AGE_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0)
 LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 ACK_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 EVENT_TYPES = ("start", "change", "end")
-DROPPED_FRAMES = ("replaced", "timeout", "failed", "unusable", "rate", "still", "behind")
+DROPPED_FRAMES = ("replaced", "timeout", "failed", "unusable", "rate", "still", "behind", "model")
 CAPTURE_INCIDENTS = ("drained", "reopened", "resized")
 DROPPED_EVENTS = ("overflow", "refused", "stopped")
 
@@ -82,7 +82,7 @@ class Metrics:
         inferences = self._counter("inferences_total", "Networks run.", "stage")
         dropped = self._counter("events_dropped_total", "Events never delivered, by reason.", "reason")
         self.stages = {name: stage.labels(name) for name in STAGES}
-        self.inferences = {name: inferences.labels(name) for name in ("detect", "classify")}
+        self.inferences = {name: inferences.labels(name) for name in ("detect", "regions", "classify")}
         self.events_dropped = {reason: dropped.labels(reason) for reason in DROPPED_EVENTS}
         self.publish_ack = self._histogram(
             "publish_ack_seconds", "From publishing to the acknowledgement.", ACK_BUCKETS
@@ -116,6 +116,12 @@ class Metrics:
             face_seconds={emotion: self._face_seconds.labels(name, emotion) for emotion in emotions},
             events={kind: self._events.labels(name, kind) for kind in EVENT_TYPES},
         )
+
+    def lost(self, camera: str) -> int:
+        """Return how many frames of a camera were lost to failures of the analysis."""
+        name = f"{PREFIX}_frames_dropped_total"
+        labels = ({"camera": camera, "reason": reason} for reason in ("failed", "timeout"))
+        return int(sum(self.registry.get_sample_value(name, each) or 0 for each in labels))
 
     def reconnect(self, camera: str, reason: str) -> None:
         """Count a source that gives frames again, after it was lost for `reason`."""

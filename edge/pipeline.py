@@ -1,8 +1,10 @@
 """The worker threads and what ties them: the only file that starts analysis threads.
 
-Each camera is a lane that issues numbered tickets, one per frame. Workers, each with its own detector and classifier,
-take the next ticket of the lane that has waited longest; they keep no state. What they find goes to the lane's tracker
-under the lane's lock and in the order of the tickets, whichever worker is done first.
+Each camera is a lane that issues numbered tickets, one per frame. A ticket says where in the frame to look, by what the
+tracker expected K tickets before, K being how many may be out at once: however fast the workers are, the same frames
+are looked at in the same way. Workers, each with its own detectors and classifier, take the next ticket of the lane
+that has waited longest; they keep no state. What they find goes to the lane's tracker under the lane's lock and in the
+order of the tickets, whichever worker is done first.
 """
 
 from __future__ import annotations
@@ -17,10 +19,12 @@ from dataclasses import dataclass
 from edge.bundle import Bundle
 from edge.emotions import Classifier
 from edge.events import Box, EndReason
-from edge.faces import Detector, Image, crop, look
+from edge.faces import Detector, Face, Image, crop, look
 from edge.frames import Frame, Slot
 from edge.metrics import CameraSeries, Metrics
-from edge.tracking import Observation, Track, Tracker, Transition
+from edge.regions import RegionDetector
+from edge.schedule import Schedule
+from edge.tracking import Observation, Outlook, Track, Tracker, Transition
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +39,22 @@ STUCK = 10.0
 
 @dataclass(frozen=True)
 class Ticket:
-    """A frame on its way through a worker."""
+    """A frame on its way through a worker, and where to look in it; none for the whole picture."""
 
     number: int
     frame: Frame
     issued: float
+    places: Sequence[Box] | None
+
+
+#: Finds the faces of a BGR picture, in the places (fractions of it) that are expected to show some, or in all of it.
+Analyse = Callable[[Image, Sequence[Box] | None], list[Observation]]
 
 
 #: Told of each analysed frame: the frame, what changed, and the faces in view.
 Listener = Callable[[Frame, Sequence[Transition], Sequence[Track]], None]
+#: Told of faces that end for a reason other than leaving.
+Closed = Callable[[Sequence[Transition], EndReason], None]
 
 
 class Lane:
@@ -56,6 +67,7 @@ class Lane:
         series: of this camera.
         listener: told of each analysed frame, in order, under the lane's lock.
         counts: tells by its box whether a face counts.
+        schedule: says where to look in each frame; the whole of it by default.
 
     Attributes:
         failed: called when tracker or listener raised; set by the pipeline that the lane is added to.
@@ -69,6 +81,7 @@ class Lane:
         series: CameraSeries,
         listener: Listener,
         counts: Callable[[Box], bool] = lambda _: True,
+        schedule: Schedule | None = None,
     ) -> None:
         self.slot = slot
         self._track_seconds = metrics.stages["track"]
@@ -78,23 +91,37 @@ class Lane:
         self._tracker = tracker
         self._listener = listener
         self._counts = counts
+        self._schedule = schedule or Schedule(0.0)
         self._lock = threading.Condition()
         self._open: dict[int, Ticket] = {}
         self._answers: dict[int, tuple[Frame, Sequence[Observation]] | None] = {}
         self._issued = 0
         self._next = 0
+        self._depth = 1
+        self._outlooks: deque[Outlook] = deque([Outlook()])
+
+    def deepen(self, depth: int) -> None:
+        """Set how many tickets may be out at once; before the first one."""
+        self._depth = depth
+        self._outlooks = deque([Outlook()] * depth, maxlen=depth)
 
     def in_flight(self) -> int:
         """Return how many tickets are with workers."""
         return len(self._open)
 
+    def ready(self) -> bool:
+        """Tell whether a frame waits and the result is known by which to look at it."""
+        return self.slot.full() and self._issued - self._next < self._depth
+
     def issue(self, now: float) -> Ticket | None:
-        """Take the waiting frame and number it."""
+        """Take the waiting frame and number it; none if there is none, or it is too early for it."""
         with self._lock:
-            frame = self.slot.take()
+            frame = self.slot.take() if self.ready() else None
             if frame is None:
                 return None
-            ticket = Ticket(self._issued, frame, now)
+            # The first of the outlooks kept is that after ticket `_next - depth`.
+            outlook = self._outlooks[self._issued - self._next]
+            ticket = Ticket(self._issued, frame, now, self._schedule.places(frame.time, outlook))
             self._issued += 1
             self._open[ticket.number] = ticket
             self.last_served = now
@@ -126,11 +153,38 @@ class Lane:
             self._follow()
             return len(late)
 
-    def end_faces(self, reason: EndReason, close: Callable[[Sequence[Transition], EndReason], None]) -> None:
+    def end_faces(self, reason: EndReason, close: Closed) -> None:
         """End every face of this camera, `close` being told under the lane's lock."""
         with self._lock:
-            close(self._tracker.close(), reason)
-            self.series.faces_in_view.set(0)
+            self._end_faces(reason, close)
+
+    def change_model(
+        self,
+        series: CameraSeries,
+        close: Callable[[Sequence[Transition], EndReason], None],
+        changed: Callable[[], None],
+    ) -> None:
+        """Go on with another model: what the old one has under way is skipped, and its faces end.
+
+        Args:
+            series: of this camera from now on.
+            close: told of the faces that end, under the lane's lock.
+            changed: called thereafter, under the lane's lock, before the first result of the new model.
+        """
+        with self._lock:
+            for number in self._open:
+                self._answers[number] = None
+                self.series.frames_dropped["model"].inc()
+            self._open.clear()
+            self._follow()
+            self._end_faces("model_changed", close)
+            self.series = series
+            changed()
+
+    def _end_faces(self, reason: EndReason, close: Closed) -> None:
+        close(self._tracker.close(), reason)
+        self._outlooks.extend([Outlook()] * self._depth)
+        self.series.faces_in_view.set(0)
 
     def _follow(self) -> None:
         """Take in, in order, every answer up to the first ticket still out.
@@ -141,14 +195,14 @@ class Lane:
         while self._next in self._answers:
             answer = self._answers.pop(self._next)
             self._next += 1
-            if answer is None:
-                continue
             try:
-                self._take_in(*answer)
+                if answer is not None:
+                    self._take_in(*answer)
             except Exception:
                 log.exception("what a frame showed cannot be followed; the frame is lost")
                 self.series.frames_dropped["failed"].inc()
                 self.failed()
+            self._outlooks.append(self._tracker.outlook())
 
     def _take_in(self, frame: Frame, observations: Sequence[Observation]) -> None:
         height, width = frame.image.shape[:2]
@@ -166,27 +220,42 @@ class Analyser:
 
     def __init__(self, bundle: Bundle, threshold: float, metrics: Metrics) -> None:
         self._detector = Detector(threshold)
+        self._regions = RegionDetector(threshold)
         self._classifier = Classifier(bundle)
         self._metrics = metrics
 
-    def __call__(self, image: Image) -> list[Observation]:
-        """Return what is seen in a BGR picture, boxes in fractions of it."""
+    def __call__(self, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
+        """Return what is seen in a BGR picture, boxes in fractions of it.
+
+        Args:
+            image: uint8 (height, width, 3).
+            places: where to look, in fractions; none for the whole picture.
+        """
+        faces = self._find(image, places)
+        if not faces:
+            return []
         started = time.perf_counter()
-        faces = self._detector(image)
-        found = time.perf_counter()
-        height, width = image.shape[:2]
-        observations = []
-        for face in faces:
-            cut = crop(image, face.landmarks, self._classifier.rule, self._classifier.colour)
-            x, y, w, h = face.box
-            box = Box(x / width, y / height, w / width, h / height)
-            observations.append(Observation(box, face.confidence, self._classifier(cut), look(cut)))
-        self._metrics.stages["detect"].observe(found - started)
-        self._metrics.inferences["detect"].inc()
-        if faces:
-            self._metrics.stages["classify"].observe(time.perf_counter() - found)
-            self._metrics.inferences["classify"].inc(len(faces))
+        observations = [self._observe(image, face) for face in faces]
+        self._metrics.stages["classify"].observe(time.perf_counter() - started)
+        self._metrics.inferences["classify"].inc(len(faces))
         return observations
+
+    def _find(self, image: Image, places: Sequence[Box] | None) -> list[Face]:
+        if places is not None and not places:
+            return []
+        started = time.perf_counter()
+        faces = self._detector(image) if places is None else self._regions(image, places)
+        stage = "detect" if places is None else "regions"
+        self._metrics.stages[stage].observe(time.perf_counter() - started)
+        self._metrics.inferences[stage].inc(1 if places is None else self._regions.runs(len(places)))
+        return faces
+
+    def _observe(self, image: Image, face: Face) -> Observation:
+        height, width = image.shape[:2]
+        cut = crop(image, face.landmarks, self._classifier.rule, self._classifier.colour)
+        x, y, w, h = face.box
+        box = Box(x / width, y / height, w / width, h / height)
+        return Observation(box, face.confidence, self._classifier(cut), look(cut))
 
 
 class Pipeline:
@@ -195,11 +264,13 @@ class Pipeline:
     Args:
         make_analyser: called once by each worker, in its thread.
         workers: how many threads.
+        depth: how many tickets of a camera may be out at once; as many as there are workers by default.
     """
 
-    def __init__(self, make_analyser: Callable[[], Callable[[Image], list[Observation]]], workers: int) -> None:
+    def __init__(self, make_analyser: Callable[[], Analyse], workers: int, depth: int = 0) -> None:
         self._make_analyser = make_analyser
         self._workers = workers
+        self._depth = depth or workers
         self._lanes: list[Lane] = []
         self._wake = threading.Condition()
         self._stopped = threading.Event()
@@ -212,6 +283,7 @@ class Pipeline:
     def add(self, lane: Lane) -> None:
         """Add a camera, before `start`."""
         lane.failed = self._count_failure
+        lane.deepen(self._depth)
         self._lanes.append(lane)
 
     def start(self) -> None:
@@ -229,6 +301,10 @@ class Pipeline:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
+    def change_analyser(self, make_analyser: Callable[[], Analyse]) -> None:
+        """Let every worker make another analyser, before the first ticket that is issued from now on."""
+        self._make_analyser = make_analyser
+
     def wake(self) -> None:
         """Say that a frame has come."""
         with self._wake:
@@ -236,7 +312,10 @@ class Pipeline:
 
     def check(self, now: float) -> int:
         """Skip tickets out for too long; returns how many. Called every second."""
-        return sum(lane.expire(now) for lane in self._lanes)
+        late = sum(lane.expire(now) for lane in self._lanes)
+        if late:
+            self.wake()
+        return late
 
     def stuck(self, now: float) -> bool:
         """Tell whether a worker has been inside one analysis for too long."""
@@ -244,7 +323,8 @@ class Pipeline:
 
     def _work(self) -> None:
         """Analyse until stopped. A supervision point: what an analysis raises costs its frame only."""
-        analyse: Callable[[Image], list[Observation]] | None = None
+        analyse: Analyse | None = None
+        maker = self._make_analyser
         name = threading.current_thread().name
         while not self._stopped.is_set():
             lane, ticket = self._take()
@@ -252,9 +332,10 @@ class Pipeline:
                 continue
             self._busy_since[name] = time.monotonic()
             try:
-                if analyse is None:
-                    analyse = self._make_analyser()
-                lane.answer(ticket, analyse(ticket.frame.image))
+                if analyse is None or maker is not self._make_analyser:
+                    maker = self._make_analyser
+                    analyse = maker()
+                lane.answer(ticket, analyse(ticket.frame.image, ticket.places))
             except Exception:
                 log.exception("analysis failed; the worker starts again")
                 analyse = None
@@ -266,7 +347,7 @@ class Pipeline:
     def _take(self) -> tuple[Lane | None, Ticket | None]:
         """Take the next ticket of the lane that has waited longest, waiting a moment for one."""
         with self._wake:
-            ready = [lane for lane in self._lanes if lane.slot.full() and lane.in_flight() < self._workers]
+            ready = [lane for lane in self._lanes if lane.ready()]
             if not ready:
                 self._wake.wait(IDLE)
                 return None, None

@@ -13,12 +13,12 @@ from types import FrameType
 import cv2
 
 from edge import __version__, systemd
-from edge.bundle import read_bundle
 from edge.camera import Camera
 from edge.events import Event, state
 from edge.host import temperature, throttled
 from edge.http import HttpServer
 from edge.metrics import Metrics
+from edge.model import ModelFile
 from edge.mqtt import Publisher
 from edge.outbox import Outbox
 from edge.pipeline import Analyser, Pipeline
@@ -46,9 +46,11 @@ class Service:
     """
 
     def __init__(self, settings: Settings, published: Callable[[Event], None] = lambda _: None) -> None:
-        bundle = read_bundle(settings.model)
-        model = f"{bundle.info.name} {bundle.info.version}"
+        self._model = ModelFile(settings.model)
+        self._keep = settings.detector.keep
+        bundle = self._model.bundle
         self._stopping = threading.Event()
+        self._reload = threading.Event()
         self._metrics = Metrics(settings.node, __version__)
         self._metrics.model(bundle.info.name, bundle.info.version)
         self._outbox = Outbox(dropped=self._metrics.events_dropped["overflow"].inc)
@@ -56,7 +58,7 @@ class Service:
         self._metrics.outbox(self._outbox.__len__, self._outbox.bytes, self._outbox.oldest_seconds)
         self._publisher = Publisher(settings.mqtt, settings.node, self._outbox, self._metrics, published)
         self._pipeline = Pipeline(
-            lambda: Analyser(bundle, settings.detector.keep, self._metrics),
+            self._make_analyser(),
             settings.workers or os.cpu_count() or 1,
         )
         self._http = HttpServer(settings.metrics, self._metrics.text, self.progress, self._ready)
@@ -65,9 +67,10 @@ class Service:
                 name,
                 camera,
                 rules=Rules(begin=settings.detector.threshold, **settings.tracking.model_dump()),
+                interval=settings.detector.interval,
                 node=settings.node,
                 labels=bundle.info.labels,
-                model=model,
+                model=self._model.name,
                 pipeline=self._pipeline,
                 outbox=self._outbox,
                 set_state=self._publisher.set_state,
@@ -75,7 +78,6 @@ class Service:
             )
             for name, camera in settings.cameras.items()
         ]
-        self._online = state("online", version=__version__, model=model, paused=False, problems=[])
 
     def run(self) -> int:
         """Run until a signal, the end of every file, or a failure; returns the exit code.
@@ -87,7 +89,8 @@ class Service:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
         self._http.start()
-        self._publisher.set_state("status", self._online)
+        signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+        self._tell_online()
         self._publisher.start()
         self._pipeline.start()
         for camera in self._cameras:
@@ -117,12 +120,35 @@ class Service:
             for camera in self._cameras:
                 if camera.capture.check(now):
                     self._metrics.stalls["capture"].inc()
+            self._check_model()
             if self.progress():
                 systemd.notify(WATCHDOG=1)
             if all(camera.capture.finished.is_set() for camera in self._cameras):
                 log.info("every file has been played to its end")
                 self._deliver()
                 return
+
+    def _check_model(self) -> None:
+        """Go on with the model file as it is now, if it was replaced."""
+        asked = self._reload.is_set()
+        self._reload.clear()
+        if not self._model.check(asked):
+            return
+        info = self._model.bundle.info
+        # First the workers, so that no result of the old model comes after the cameras have changed.
+        self._pipeline.change_analyser(self._make_analyser())
+        for camera in self._cameras:
+            camera.change_model(info.labels, self._model.name)
+        self._metrics.model(info.name, info.version)
+        self._tell_online()
+
+    def _make_analyser(self) -> Callable[[], Analyser]:
+        bundle = self._model.bundle
+        return lambda: Analyser(bundle, self._keep, self._metrics)
+
+    def _tell_online(self) -> None:
+        online = state("online", version=__version__, model=self._model.name, paused=False, problems=[])
+        self._publisher.set_state("status", online)
 
     def _deliver(self) -> None:
         """Give the broker time to take the events of files that have ended."""

@@ -25,6 +25,7 @@ from pydantic import (
 from typing_extensions import Self
 
 from edge.bundle import DEFAULT_MODEL
+from edge.schedule import INTERVAL
 
 
 def _only_a_host(value: str) -> str:
@@ -194,10 +195,18 @@ class CameraSettings(_Login):
 
 
 class DetectorSettings(_Section):
-    """Finding faces: `threshold` is the least confidence of a new face, `keep` that of one already followed."""
+    """Finding faces.
+
+    Attributes:
+        threshold: least confidence of a new face.
+        keep: least confidence of one already followed.
+        interval: seconds between looks at the whole picture; in the frames between only the places where faces are
+            expected are looked at. 0 for the whole of every frame.
+    """
 
     threshold: float = Field(0.45, gt=0, lt=1)
     keep: float = Field(0.3, gt=0, lt=1)
+    interval: float = Field(INTERVAL, ge=0, le=60)
 
     @field_validator("keep")
     @classmethod

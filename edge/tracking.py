@@ -25,6 +25,9 @@ REACH, REACH_PER_SECOND, LARGEST_REACH = 0.7, 0.5, 1.2
 #: A face out of sight for longer than this is taken for the same again only if it looks alike: the least dot product
 #: of `Observation.look`, and more per face size that it is away from where it is expected.
 SIGHT, ALIKE, ALIKE_PER_SIZE = 0.25, 0.5, 0.2
+#: A face about to be reported is one that went out of sight before it came, if it began no further from where that one
+#: is expected, in face sizes (half hidden, a face seems to move otherwise than it does), and looks alike on average.
+RETURN_REACH, RETURN_ALIKE, RETURN_ALIKE_PER_SIZE = 2.0, 0.55, 0.05
 #: What a detection too weak to begin a track costs beside a strong one.
 WEAK = 0.3
 #: Weight of a look that differs, against a distance of one face size.
@@ -33,8 +36,9 @@ LOOK_WEIGHT = 0.5
 LOOK_AVERAGE = 1.0
 #: How much a face may grow or shrink between two observations of it.
 LARGEST_GROWTH = 1.8
-#: A face not yet reported is forgotten once a frame lacks it and it is unseen for this many seconds.
-UNCONFIRMED_LOST = 0.4
+#: A face not yet reported is forgotten once a frame lacks it and it is unseen for this many seconds: longer than
+#: `edge.schedule.INTERVAL`, so that it gets a second look at the whole picture.
+UNCONFIRMED_LOST = 0.5
 #: Seconds over which velocity is averaged, and for which it is believed once the face is out of sight.
 VELOCITY_AVERAGE, VELOCITY_BELIEVED = 0.3, 0.4
 #: A face must have been seen this often before it is reported, however slow the camera.
@@ -88,6 +92,7 @@ class Track:
     number: int
     first_seen: float
     last_seen: float
+    began: Box
     box: Box
     confidence: float
     look: Probabilities | None = None
@@ -130,6 +135,40 @@ class Transition:
     duration: float | None = None
 
 
+@dataclass(frozen=True)
+class Expected:
+    """A followed face as a tracker last knew it; `seen`: in the last frame of all."""
+
+    number: int
+    box: Box
+    velocity: tuple[float, float]
+    last_seen: float
+    confirmed: bool
+    seen: bool
+
+    def at(self, time: float) -> Box:
+        """Return where the face should be at `time`."""
+        seconds = min(max(0.0, time - self.last_seen), VELOCITY_BELIEVED)
+        x, y = self.box.x + self.velocity[0] * seconds, self.box.y + self.velocity[1] * seconds
+        return Box(x, y, self.box.width, self.box.height)
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What a tracker expects of the frames to come.
+
+    Attributes:
+        faces: that it follows.
+    """
+
+    faces: tuple[Expected, ...] = ()
+
+    def likely(self, time: float) -> list[Expected]:
+        """Return the faces that can still be near where they should be at `time`, those just seen first."""
+        near = (face for face in self.faces if time - face.last_seen <= VELOCITY_BELIEVED)
+        return sorted(near, key=lambda face: (not face.seen, -face.last_seen, face.number))
+
+
 class Tracker:
     """Follows the faces of one camera.
 
@@ -152,6 +191,7 @@ class Tracker:
         pairs = self._match(time, ordered)
         for track, observation in pairs:
             self._advance(track, time, observation)
+        for track, _ in pairs:
             transitions += self._judge(track, time)
         taken = {id(observation) for _, observation in pairs}
         for observation in ordered:
@@ -173,6 +213,22 @@ class Tracker:
     def following(self) -> bool:
         """Tell whether there are faces to look for in the next frame, reported or not."""
         return bool(self._tracks)
+
+    def outlook(self) -> Outlook:
+        """Return what is expected from here on; it stays as it is when the tracker goes on."""
+        return Outlook(
+            tuple(
+                Expected(
+                    track.number,
+                    track.box,
+                    track.velocity,
+                    track.last_seen,
+                    track.confirmed,
+                    track.last_seen == self._last_update,
+                )
+                for track in self._tracks
+            )
+        )
 
     def _match(self, time: float, observations: Sequence[Observation]) -> list[tuple[Track, Observation]]:
         """Pair tracks and observations, nearest first."""
@@ -196,13 +252,7 @@ class Tracker:
         Distance in face sizes, growth, and difference of looks add up.
         """
         unseen = time - track.last_seen
-        believed = min(unseen, VELOCITY_BELIEVED)
-        old, new = track.box, observation.box
-        dx = (new.x + new.width / 2) - (old.x + old.width / 2 + track.velocity[0] * believed)
-        dy = (new.y + new.height / 2) - (old.y + old.height / 2 + track.velocity[1] * believed)
-        size = max(old.height, 1e-6)
-        distance = math.hypot(dx * self.aspect, dy) / size
-        growth = abs(math.log(max(new.height, 1e-6) / size))
+        distance, growth = self._away(track, observation.box, time)
         reach = min(REACH + REACH_PER_SECOND * unseen, LARGEST_REACH)
         if distance > reach or growth > math.log(LARGEST_GROWTH):
             return None
@@ -212,9 +262,18 @@ class Tracker:
         weak = WEAK if observation.confidence < self._rules.begin else 0.0
         return distance + growth + LOOK_WEIGHT * (1 - alike) + weak
 
+    def _away(self, track: Track, box: Box, time: float) -> tuple[float, float]:
+        """Return how far a box is from where a track is expected, in face sizes, and the logarithm of its growth."""
+        believed = min(time - track.last_seen, VELOCITY_BELIEVED)
+        old = track.box
+        dx = (box.x + box.width / 2) - (old.x + old.width / 2 + track.velocity[0] * believed)
+        dy = (box.y + box.height / 2) - (old.y + old.height / 2 + track.velocity[1] * believed)
+        size = max(old.height, 1e-6)
+        return math.hypot(dx * self.aspect, dy) / size, abs(math.log(max(box.height, 1e-6) / size))
+
     def _begin(self, time: float, observation: Observation) -> Track:
         self._numbers += 1
-        track = Track(self._numbers, time, time, observation.box, observation.confidence)
+        track = Track(self._numbers, time, time, observation.box, observation.box, observation.confidence)
         track.look = track.looks = observation.look
         track.weighted, track.weight = observation.probabilities.copy(), 1.0
         return track
@@ -249,6 +308,10 @@ class Tracker:
         if not track.confirmed:
             if time - track.first_seen < self._rules.appear or track.observations < LEAST_OBSERVATIONS:
                 return []
+            before = self._was_before(track)
+            if before is not None:
+                self._go_on(before, track)
+                return []
             track.confirmed, track.emotion, track.emotion_since = True, leader, time
             return [_transition("start", track, time)]
         if not self._overtaken(track, leader, probabilities):
@@ -261,6 +324,32 @@ class Tracker:
         previous, duration = track.emotion, time - track.emotion_since
         track.emotion, track.emotion_since, track.candidate = leader, time, -1
         return [_transition("change", track, time, previous, duration)]
+
+    def _was_before(self, track: Track) -> Track | None:
+        """Return the reported face, out of sight since before `track` began, that `track` is; none if it is new.
+
+        Who comes out from behind another is half hidden at first and looks like nobody; what a face looked like until
+        it is reported tells more.
+        """
+        if track.looks is None:
+            return None
+        now = Observation(track.began, track.confidence, track.probabilities, _unit(track.looks))
+        found = []
+        for other in self._tracks:
+            if other.confirmed and other.look is not None and other.last_seen < track.first_seen:
+                distance, growth = self._away(other, track.began, track.first_seen)
+                alike = _alikeness(other, now)
+                near = distance <= RETURN_REACH and growth <= math.log(LARGEST_GROWTH)
+                if near and alike >= RETURN_ALIKE + RETURN_ALIKE_PER_SIZE * distance:
+                    found.append((-alike, other.number, other))
+        return min(found)[2] if found else None
+
+    def _go_on(self, before: Track, track: Track) -> None:
+        """Let a reported face go on as `track`, which was the same."""
+        self._tracks.remove(track)
+        before.box, before.confidence, before.velocity = track.box, track.confidence, track.velocity
+        before.look, before.looks, before.last_seen = track.look, track.looks, track.last_seen
+        before.weighted, before.weight, before.candidate = track.weighted, track.weight, -1
 
     def _overtaken(self, track: Track, leader: int, probabilities: Probabilities) -> bool:
         strong = probabilities[leader] >= self._rules.enter
@@ -289,8 +378,12 @@ def _alikeness(track: Track, observation: Observation) -> float:
     """Compare looks, with the last and with the average one, -1…1; 1 if there is nothing to compare."""
     if observation.look is None or track.look is None or track.looks is None:
         return 1.0
-    average = track.looks / max(float(np.linalg.norm(track.looks)), 1e-6)
-    return max(float(track.look @ observation.look), float(average @ observation.look))
+    return max(float(track.look @ observation.look), float(_unit(track.looks) @ observation.look))
+
+
+def _unit(look: Probabilities) -> Probabilities:
+    """Return a look, or an average of some, at unit length."""
+    return np.asarray(look / max(float(np.linalg.norm(look)), 1e-6), np.float32)
 
 
 def _end(track: Track) -> Transition:

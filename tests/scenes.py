@@ -84,6 +84,22 @@ class _Layout:
         return float(origin[0] + slack[0] / 2 + swing[0]), float(origin[1] + slack[1] / 2 + swing[1])
 
 
+@dataclass(frozen=True)
+class _Crossing(_Layout):
+    """Faces that cross the picture in turn from the left and from the right, and pass each other in the middle."""
+
+    seconds: float
+    apart: float
+
+    def corner(self, visit: Visit, time: float) -> tuple[float, float]:
+        """Return left and top of a face in pixels."""
+        share = (time - visit.appear) / self.seconds
+        way = self.size[0] - self.side
+        left = way * (share if visit.id % 2 == 0 else 1 - share)
+        shift = (0.5 if visit.id % 2 else -0.5) * self.apart * self.side
+        return float(left), float((self.size[1] - self.side) / 2 + shift)
+
+
 def clear_portraits(count: int, seed: int) -> list[Portrait]:
     """Draw FER+ validation faces on whose emotion most people agree, no picture twice (mirrored neither).
 
@@ -129,6 +145,44 @@ def compose(
         _visit(number, portrait, layout, rate, seconds=seconds, gap=gap, stagger=stagger)
         for number, portrait in enumerate(portraits)
     ]
+    write_clip(out, _frames(visits, portraits, layout, rate, gap, seed), rate, QUALITY, PRESET)
+    return visits
+
+
+def cross(
+    portraits: Sequence[Portrait],
+    out: Path,
+    *,
+    size: tuple[int, int] = (1280, 720),
+    side: int = 220,
+    rate: int = 15,
+    seconds: float = 5.0,
+    gap: float = 2.5,
+    apart: float = 0.6,
+    seed: int = 0,
+) -> list[Visit]:
+    """Write a clip in which two faces at a time cross the picture, one from each side, the second before the first.
+
+    Args:
+        portraits: the faces, in pairs.
+        out: the mp4 to write.
+        size: width and height in pixels, even.
+        side: width and height of a face in pixels.
+        rate: frames a second.
+        seconds: how long a face takes.
+        gap: how long the picture is empty before each pair, and before the clip ends.
+        apart: how much higher one passes than the other, in multiples of `side`; at 0 one is hidden for a moment.
+        seed: of the background.
+
+    Returns:
+        The truth, in the order of `portraits`.
+    """
+    layout = _Crossing(size, side, seconds, apart)
+    visits = []
+    for number, portrait in enumerate(portraits):
+        first = round((gap + number // 2 * (seconds + gap)) * rate)
+        appear, vanish = first / rate, (first + round(seconds * rate)) / rate
+        visits.append(Visit(number, portrait.name, portrait.emotion, number % 2, appear, vanish, layout))
     write_clip(out, _frames(visits, portraits, layout, rate, gap, seed), rate, QUALITY, PRESET)
     return visits
 

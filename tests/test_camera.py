@@ -44,6 +44,7 @@ class Told:
             "door",
             CameraSettings(**{"source": "rtsp://door/stream", **settings}),
             rules=Rules(),
+            interval=0.4,
             node="node",
             labels=LABELS,
             model="model 1",
@@ -71,7 +72,7 @@ class Told:
 @pytest.fixture
 def make_told():
     """Make a camera with settings of its own."""
-    return lambda **settings: Told(Pipeline(lambda: lambda _image: [], 1), **settings)
+    return lambda **settings: Told(Pipeline(lambda: lambda *_: [], 1), **settings)
 
 
 @pytest.fixture
@@ -243,7 +244,7 @@ def test_frames_under_way_when_a_camera_is_lost_count_before_its_end():
     """Every worker still has a frame; what they find belongs before the end of the faces, not after it."""
     hold = threading.Event()
 
-    def analyse(_image):
+    def analyse(*_):
         hold.wait(10)
         return [FACE]
 

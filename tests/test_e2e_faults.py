@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from deploy.demo.encode import write_clip
 from edge.events import decode_event
 from tests.conftest import Parts
 from tests.parts import HOST, eventually
@@ -16,6 +19,7 @@ from tests.parts.broker import Mosquitto
 from tests.parts.camera import Authority, FakeCamera, hang_up, http, rtsp, silent
 from tests.parts.daemon import Daemon
 from tests.parts.rtsp import RtspServer
+from tests.parts.samples import portrait, write_model
 from tests.parts.settings import settings_for
 from tests.parts.subscriber import Message, Subscriber
 from tests.scenes import clear_portraits, compose
@@ -117,7 +121,7 @@ def test_camera_frozen_and_continued(
     _goes_on(daemon, subscriber, within=10)
 
 
-@pytest.mark.parametrize("state", ["black-holed", "opening"])
+@pytest.mark.parametrize("state", ["black-holed", "opening", "reconnecting"])
 def test_stop_with_a_camera_that_does_not_answer(
     broker: Mosquitto,
     subscriber: Subscriber,
@@ -133,11 +137,38 @@ def test_stop_with_a_camera_that_does_not_answer(
     if state == "black-holed":
         subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online", timeout=20)
         rtsp_server.freeze()
+    if state == "reconnecting":
+        subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online", timeout=20)
+        rtsp_server.kill()
+        subscriber.wait_for(lambda m: m.topic == STATUS and m.payload.get("reason") == "ended", timeout=20)
     started = time.monotonic()
     assert daemon.stop() == 0
     assert time.monotonic() - started < 5
     subscriber.wait_for_farewell()
     assert subscriber.on(STATUS)[-1].payload == {"state": "offline", "reason": "stopped"}
+
+
+def test_stop_while_it_starts(broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon]) -> None:
+    """At moments from its first import to its first frames: it ends at once, and nobody is told that it is there."""
+    daemon = start_daemon(settings_for(broker, cam={"source": str(DEMO), "loop": True}))
+    started = time.monotonic()
+    daemon.stop()
+    daemon.start()
+    needed = time.monotonic() - started
+    daemon.stop()
+    for share in (0.2, 0.5, 0.8, 1.0):
+        daemon.launch()
+        time.sleep(share * needed)
+        os.kill(daemon.pid, signal.SIGTERM)
+        stopping = time.monotonic()
+        assert daemon.wait(10) in (0, -signal.SIGTERM)
+        assert time.monotonic() - stopping < 5
+        eventually(lambda: _last(subscriber, "emotion/test/status") == "offline", 5, f"offline at {share}")
+
+
+def _last(subscriber: Subscriber, topic: str) -> str:
+    """Return the state that was told last."""
+    return str(subscriber.on(topic)[-1].payload["state"])
 
 
 def test_cameras_that_cannot_be_opened_say_why(
@@ -218,6 +249,43 @@ def test_stop_says_offline_and_ends_faces(
     assert end.payload["reason"] in {"stopped", "left"}
     status = subscriber.wait_for(lambda m: m.topic == "emotion/test/status" and m.payload["state"] == "offline")
     assert status.payload["reason"] == "stopped"
+
+
+def test_a_replaced_model_goes_on_and_a_bad_one_does_not(
+    broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    model, still = write_model(tmp_path / "model.tflite", version="one"), tmp_path / "still.mp4"
+    write_clip(still, [portrait()] * 50, 25, 18, "superfast")
+    daemon = start_daemon({**settings_for(broker, cam={"source": str(still), "loop": True}), "model": str(model)})
+
+    def event(kind: str, version: str) -> Message:
+        return subscriber.wait_for(
+            lambda m: (
+                m.topic.endswith("/event") and m.payload["type"] == kind and m.payload["model"].endswith(f" {version}")
+            ),
+            what=f"{kind} by {version}",
+            timeout=30,
+        )
+
+    begun = event("start", "one").payload
+    model.write_bytes(b"no model")
+    daemon.wait_for_log("model refused, .* one goes on: .*model.tflite: ")
+    # As a careful user replaces a file: written beside it, then renamed.
+    write_model(tmp_path / "new", version="two").rename(model)
+    daemon.wait_for_log("one replaced by .* two")
+    event("start", "two")
+    (end,) = [m.payload for m in subscriber.on("emotion/test/cam/event") if m.payload["type"] == "end"]
+    assert (end["face"]["id"], end["reason"]) == (begun["face"]["id"], "model_changed")
+    assert end["model"].endswith(" one")
+    assert daemon.value("emotion_edge_model_info", version="two") == 1
+    assert subscriber.on("emotion/test/status")[-1].payload["model"].endswith(" two")
+    os.kill(daemon.pid, signal.SIGHUP)
+    write_model(model, labels="nobody")
+    os.kill(daemon.pid, signal.SIGHUP)
+    daemon.wait_for_log("model refused, .* two goes on")
+    analysed = daemon.value(ANALYSED)
+    eventually(lambda: daemon.value(ANALYSED) > analysed, 10, "frames")
+    assert daemon.stop() == 0
 
 
 def test_killed_daemon_leaves_its_last_will(

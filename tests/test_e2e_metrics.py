@@ -62,7 +62,8 @@ def test_prometheus_sees_what_was_sent(
 ) -> None:
     visits = compose(clear_portraits(4, 5), clips / "faces.mp4", size=(640, 480), side=200)
     source = rtsp_server.url("faces.mp4", loop=False)
-    daemon = start_daemon(settings_for(broker, cam={"source": source}))
+    # Every frame whole, so that the detector runs once in each.
+    daemon = start_daemon({**settings_for(broker, cam={"source": source}), "detector": {"interval": 0}})
     prometheus = start_prometheus([f"{HOST}:{daemon.config['metrics']['port']}"])
     # The stream ends, the camera is lost, and comes again: so there is a reconnect to count.
     eventually(lambda: daemon.value("emotion_edge_camera_reconnects_total", reason="ended") >= 1, 60, "end of stream")
@@ -109,7 +110,7 @@ def test_values_are_those_of_what_was_sent(
         cam={"source": str(clip), "pace": "fast"},
         none={"source": "rtsp://127.0.0.1:1/none"},  # keeps the daemon alive after the file's end
     )
-    daemon = start_daemon({**config, "tracking": {"appear": appear}})
+    daemon = start_daemon({**config, "tracking": {"appear": appear}, "detector": {"interval": 0}})
     prometheus = start_prometheus([f"{HOST}:{daemon.config['metrics']['port']}"])
     subscriber.wait_for(
         lambda m: m.topic == "emotion/test/cam/status" and m.payload == {"state": "offline", "reason": "ended"}, 120

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.faces import LEFT_EYE, MOUTH, RIGHT_EYE, CropRule, Detector, _merge, crop, crop_transform, look
+from edge.blazeface import merge
+from edge.faces import LEFT_EYE, MOUTH, RIGHT_EYE, CropRule, Detector, crop, crop_transform, look
 from tests.parts.samples import portrait
 
 #: Eyes 100 px apart, mouth 112 px below them: a face from the front, at the origin.
@@ -120,7 +121,7 @@ def row(x, y, size):
 
 def test_overlapping_detections_become_one_weighted_by_confidence():
     values = np.array([row(100, 100, 50), row(104, 100, 50), row(300, 100, 50), row(102, 101, 52)], np.float32)
-    merged = _merge(np.array([0.9, 0.6, 0.8, 0.3], np.float32), values, 0.3)
+    merged = merge(np.array([0.9, 0.6, 0.8, 0.3], np.float32), values, 0.3)
     assert [round(confidence, 3) for confidence, _ in merged] == [0.9, 0.8]
     assert merged[0][1][0] == pytest.approx((0.9 * 100 + 0.6 * 104 + 0.3 * 102) / 1.8)
     assert merged[1][1][:3].tolist() == [300, 100, 50]
@@ -128,12 +129,12 @@ def test_overlapping_detections_become_one_weighted_by_confidence():
 
 def test_barely_overlapping_detections_stay_apart():
     values = np.array([row(100, 100, 50), row(140, 100, 50)], np.float32)
-    assert len(_merge(np.array([0.9, 0.8], np.float32), values, 0.3)) == 2
-    assert len(_merge(np.array([0.9, 0.8], np.float32), values, 0.1)) == 1
+    assert len(merge(np.array([0.9, 0.8], np.float32), values, 0.3)) == 2
+    assert len(merge(np.array([0.9, 0.8], np.float32), values, 0.1)) == 1
 
 
 def test_nothing_detected_merges_to_nothing():
-    assert _merge(np.zeros(0, np.float32), np.zeros((0, 16), np.float32), 0.3) == []
+    assert merge(np.zeros(0, np.float32), np.zeros((0, 16), np.float32), 0.3) == []
 
 
 def similarity(points, scale, angle, shift):

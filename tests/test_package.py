@@ -94,6 +94,7 @@ def test_wheel_holds_what_the_daemon_needs_and_nothing_of_the_workshop(wheel):
     wanted = {
         "edge/models/emotions.tflite",
         "edge/models/blazeface_back.tflite",
+        "edge/models/blazeface_short.tflite",
         "edge/media/demo.mp4",
         "edge/schemas/event-1.json",
         "trainer/cli.py",
@@ -106,7 +107,7 @@ def test_wheel_holds_what_the_daemon_needs_and_nothing_of_the_workshop(wheel):
     assert wanted <= names
     assert {name.split("/")[0] for name in names} == {"edge", "trainer", info}
     assert not [name for name in names if name.startswith(("trainer/runs", "trainer/models", "trainer/test_looks"))]
-    assert sum(name.endswith(".tflite") for name in names) == 2
+    assert sum(name.endswith(".tflite") for name in names) == 3
     assert {Path(name).suffix for name in names if name.startswith("trainer/")} == {".py", ".yaml", ".j2"}
     for line in (
         "License-Expression: MIT",

@@ -13,6 +13,7 @@ from edge.events import Box
 from edge.frames import Frame, Slot
 from edge.metrics import Metrics
 from edge.pipeline import Analyser, Lane, Pipeline
+from edge.schedule import Schedule
 from edge.tracking import Observation, Rules, Tracker
 from tests.parts import eventually
 from tests.parts.samples import LABELS, portrait
@@ -26,11 +27,11 @@ def frame(number, image=None):
 class Camera:
     """A lane that writes down what reaches its listener."""
 
-    def __init__(self, pipeline, metrics, name="camera", keep_all=True, listener=None):
+    def __init__(self, pipeline, metrics, name="camera", keep_all=True, listener=None, schedule=None):
         self.times, self.transitions = [], []
         self.series = metrics.camera(name, LABELS)
         self.slot = Slot(keep_all, pipeline.wake, self.series.frames_dropped["replaced"].inc)
-        self.lane = Lane(self.slot, Tracker(Rules()), metrics, self.series, listener or self._heard)
+        self.lane = Lane(self.slot, Tracker(Rules()), metrics, self.series, listener or self._heard, schedule=schedule)
         self._stopped = threading.Event()
         pipeline.add(self.lane)
 
@@ -76,7 +77,7 @@ def test_results_come_in_the_order_of_the_frames(pipeline, metrics, workers, see
     rng = random.Random(seed)
     busy, most = [0], [0]
 
-    def analyse(_image):
+    def analyse(*_):
         busy[0] += 1
         most[0] = max(most[0], busy[0])
         time.sleep(rng.choice([0, 0.001, 0.01]))
@@ -98,7 +99,7 @@ def test_results_come_in_the_order_of_the_frames(pipeline, metrics, workers, see
 
 def test_tracker_gets_what_was_found(pipeline, metrics):
     seen = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))
-    works = pipeline(lambda _image: [seen], 2)
+    works = pipeline(lambda *_: [seen], 2)
     camera = Camera(works, metrics)
     works.start()
     camera.feed(range(10)).join(10)
@@ -113,7 +114,7 @@ def test_tracker_gets_what_was_found(pipeline, metrics):
 
 
 def test_raising_analysis_costs_its_frame_only(pipeline, metrics):
-    def analyse(image):
+    def analyse(image, _places):
         if image[0, 0, 0] in (3, 7):
             raise RuntimeError("cannot read this one")
         return []
@@ -136,7 +137,7 @@ def test_raising_listener_does_not_end_its_worker(pipeline, metrics):
         if len(heard) == 2:
             raise KeyError("listener")
 
-    works = pipeline(lambda _image: [], 1)
+    works = pipeline(lambda *_: [], 1)
     camera = Camera(works, metrics, listener=listener)
     works.start()
     camera.feed(range(8))
@@ -147,7 +148,7 @@ def test_raising_listener_does_not_end_its_worker(pipeline, metrics):
 
 
 def test_listener_that_raises_all_the_time_counts_as_failing(pipeline, metrics, caplog):
-    works = pipeline(lambda _image: [], 1)
+    works = pipeline(lambda *_: [], 1)
     camera = Camera(works, metrics, listener=lambda *_: {}["listener"])
     works.start()
     camera.feed(range(5))
@@ -160,7 +161,7 @@ def test_listener_that_raises_where_late_tickets_are_skipped_costs_its_frame_onl
     """Skipping the first ticket hands the second one's answer to the listener, in the thread that supervises."""
     gate = threading.Event()
 
-    def analyse(image):
+    def analyse(image, _places):
         return gate.wait(20) and [] if image[0, 0, 0] == 0 else []
 
     works = pipeline(analyse, 2)
@@ -175,16 +176,18 @@ def test_listener_that_raises_where_late_tickets_are_skipped_costs_its_frame_onl
     assert not works.failed.is_set()
 
 
-def test_failing_worker_gets_a_new_analyser(metrics):
-    made = []
+def test_failing_worker_gets_a_new_analyser_within_a_second(metrics):
+    made, failed, heard = [], [], []
 
     def make():
         number = len(made)
         made.append(number)
 
-        def analyse(_image):
+        def analyse(*_):
             if number == 0:
+                failed.append(time.monotonic())
                 raise ValueError("broken interpreter")
+            heard.append(time.monotonic())
             return []
 
         return analyse
@@ -196,6 +199,7 @@ def test_failing_worker_gets_a_new_analyser(metrics):
     eventually(lambda: len(camera.times) == 4, 10, "results of the second analyser")
     works.stop(5)
     assert made == [0, 1]
+    assert heard[0] - failed[0] < 1
 
 
 def test_analyser_that_cannot_be_made_fails_too(metrics):
@@ -212,7 +216,7 @@ def test_analyser_that_cannot_be_made_fails_too(metrics):
 
 
 def test_fifth_failure_within_a_minute_gives_up(pipeline, metrics, caplog):
-    def analyse(image):
+    def analyse(image, _places):
         if image[0, 0, 0] < 5:
             raise RuntimeError("always")
         return []
@@ -231,7 +235,7 @@ def test_fifth_failure_within_a_minute_gives_up(pipeline, metrics, caplog):
 def test_failures_longer_ago_than_a_minute_do_not_count(pipeline, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(edge.pipeline.time, "monotonic", lambda: clock[0])
-    works = pipeline(lambda _image: [], 1)
+    works = pipeline(lambda *_: [], 1)
     for _ in range(20):
         clock[0] += 16
         works._count_failure()
@@ -243,9 +247,10 @@ def test_failures_longer_ago_than_a_minute_do_not_count(pipeline, monkeypatch):
 
 
 def test_hanging_analysis_is_skipped_and_counted_and_its_late_answer_ignored(pipeline, metrics, monkeypatch):
+    """Until then its camera goes on only as far as the results before it allow, so that nothing piles up."""
     hang, hanging = threading.Event(), threading.Event()
 
-    def analyse(image):
+    def analyse(image, _places):
         if image[0, 0, 0] == 2:
             hanging.set()
             hang.wait(20)
@@ -254,18 +259,20 @@ def test_hanging_analysis_is_skipped_and_counted_and_its_late_answer_ignored(pip
     works = pipeline(analyse, 2)
     camera = Camera(works, metrics)
     works.start()
-    camera.feed(range(6)).join(10)
+    feeding = camera.feed(range(6))
     assert hanging.wait(10)
-    eventually(lambda: camera.lane.in_flight() == 1 and not camera.slot.full(), 10, "only the hanging ticket left")
+    eventually(lambda: len(camera.lane._answers) == 1 and camera.slot.full(), 10, "an answer and a frame that wait")
     assert camera.times == [0, 1]
+    assert camera.lane.issue(time.monotonic()) is None
     assert works.check(time.monotonic()) == 0
     assert not works.stuck(time.monotonic())
     assert works.stuck(time.monotonic() + edge.pipeline.STUCK + 1)
     monkeypatch.setattr(edge.pipeline, "TICKET_TIMEOUT", 0.0)
     assert works.check(time.monotonic() + 0.01) == 1
-    assert camera.times == [0, 1, 3, 4, 5]
-    assert camera.dropped("timeout") == 1
     monkeypatch.undo()
+    feeding.join(10)
+    eventually(lambda: camera.times == [0, 1, 3, 4, 5], 10, "frames after the hanging one")
+    assert camera.dropped("timeout") == 1
     hang.set()
     eventually(lambda: not works.stuck(time.monotonic() + 1000), 10, "idle workers")
     camera.feed([6])
@@ -273,11 +280,49 @@ def test_hanging_analysis_is_skipped_and_counted_and_its_late_answer_ignored(pip
     assert (camera.dropped("timeout"), camera.dropped("failed"), camera.analysed()) == (1, 0, 6)
 
 
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_ticket_says_where_to_look_by_the_result_a_fixed_number_of_frames_before(metrics, workers):
+    """However fast the workers: the face moves on in each frame, and is looked for at its old place."""
+    rng, depth, asked = random.Random(workers), 3, {}
+
+    def analyse(image, places):
+        number = int(image[0, 0, 0])
+        asked[number] = places
+        time.sleep(rng.choice([0, 0.002, 0.01]))
+        return [Observation(Box(0.03 * number, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))]
+
+    works = Pipeline(lambda: analyse, workers, depth)
+    camera = Camera(works, metrics, schedule=Schedule(100.0))
+    works.start()
+    camera.feed(range(8)).join(10)
+    camera.lane.drain(10)
+    works.stop(5)
+    assert asked[0] is None
+    assert [len(asked[number]) for number in range(1, 8)] == [0, 0, 1, 1, 1, 1, 1]
+    for number in range(depth, 8):
+        # A little further each time, because it has been seen to move.
+        assert 0.03 * (number - depth) <= asked[number][0].x < 0.03 * number
+
+
+def test_places_of_the_last_visit_are_forgotten_with_its_faces(pipeline, metrics):
+    asked = []
+    seen = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))
+    works = pipeline(lambda _image, places: asked.append(places) or [seen], 1)
+    camera = Camera(works, metrics, schedule=Schedule(100.0))
+    works.start()
+    camera.feed(range(4)).join(10)
+    camera.lane.drain(10)
+    camera.lane.end_faces("camera_offline", lambda *_: None)
+    camera.feed([4]).join(10)
+    camera.lane.drain(10)
+    assert [places and len(places) for places in asked] == [None, 1, 1, 1, ()]
+
+
 def test_lane_that_has_waited_longest_is_served_first(metrics):
     """One worker, one camera that always has a frame: the others still get every second turn."""
     order, turn, done = [], threading.Semaphore(0), threading.Semaphore(0)
 
-    def analyse(image):
+    def analyse(image, _places):
         turn.acquire(timeout=10)
         order.append(int(image[0, 0, 0]))
         done.release()
@@ -301,7 +346,7 @@ def test_lane_that_has_waited_longest_is_served_first(metrics):
 def test_hanging_lane_does_not_starve_others(pipeline, metrics):
     hang = threading.Event()
 
-    def analyse(image):
+    def analyse(image, _places):
         if image[0, 0, 0] == 200:
             hang.wait(20)
         return []
@@ -319,7 +364,7 @@ def test_hanging_lane_does_not_starve_others(pipeline, metrics):
 
 def test_live_camera_loses_old_frames_and_none_is_unaccounted(pipeline, metrics):
     gate = threading.Event()
-    works = pipeline(lambda _image: gate.wait(20) and [], 1)
+    works = pipeline(lambda *_: gate.wait(20) and [], 1)
     camera = Camera(works, metrics, keep_all=False)
     works.start()
     stop = threading.Event()
@@ -333,9 +378,39 @@ def test_live_camera_loses_old_frames_and_none_is_unaccounted(pipeline, metrics)
     assert camera.dropped("replaced") == 29
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_age_of_frames_stays_bounded_however_slow_the_detector(pipeline, metrics, workers):
+    """Two live cameras send ten times of what can be analysed: the rate adapts, nothing queues, every loss counts."""
+    stage, sent, ages = 0.04, 200, {"a": [], "b": []}
+
+    def analyse(*_):
+        time.sleep(stage)
+        return []
+
+    def listener(name):
+        return lambda frame, *_: ages[name].append(time.monotonic() - frame.captured)
+
+    works = pipeline(analyse, workers)
+    cameras = {name: Camera(works, metrics, name, keep_all=False, listener=listener(name)) for name in ages}
+    works.start()
+    stop = threading.Event()
+    for number in range(sent):
+        for camera in cameras.values():
+            camera.slot.put(frame(number), stop)
+        time.sleep(stage / 5)
+    for name, camera in cameras.items():
+        camera.lane.drain(10)
+        eventually(lambda c=camera: c.analysed() + c.dropped("replaced") == sent, 10, "an account of every frame")
+        assert camera.dropped("replaced") > sent / 2
+        early, late = np.median(ages[name][3:10]), np.median(ages[name][-10:])
+        # One analysis, and the turn of the other camera while the frame waits, as long as sleeping takes here.
+        assert late < 4 * stage + early
+        assert camera.lane.in_flight() == len(camera.lane._answers) == 0
+
+
 def test_drain_waits_for_what_was_read(pipeline, metrics):
     gate = threading.Event()
-    works = pipeline(lambda _image: gate.wait(20) and [], 1)
+    works = pipeline(lambda *_: gate.wait(20) and [], 1)
     camera = Camera(works, metrics)
     works.start()
     camera.feed([0, 1]).join(10)
@@ -350,7 +425,7 @@ def test_drain_waits_for_what_was_read(pipeline, metrics):
 
 def test_idle_pipeline_stops_at_once_and_a_hanging_one_after_its_time(pipeline, metrics):
     hang = threading.Event()
-    idle, hanging = pipeline(lambda _image: [], 3), pipeline(lambda _image: hang.wait(20) and [], 1)
+    idle, hanging = pipeline(lambda *_: [], 3), pipeline(lambda *_: hang.wait(20) and [], 1)
     camera = Camera(hanging, metrics)
     idle.start(), hanging.start()
     camera.feed([0])
@@ -375,3 +450,46 @@ def test_real_analyser_finds_the_face_in_fractions_of_the_picture(metrics):
 def test_real_analyser_of_an_empty_picture_runs_no_classifier(metrics):
     assert Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)(np.zeros((48, 64, 3), np.uint8)) == []
     assert metrics.inferences["classify"]._value.get() == 0
+
+
+def test_real_analyser_looks_only_where_it_is_told(metrics):
+    analyse = Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)
+    (whole,) = analyse(portrait())
+    (near,) = analyse(portrait(), [whole.box])
+    assert near.box.x == pytest.approx(whole.box.x, abs=0.02)
+    assert near.box.height == pytest.approx(whole.box.height, rel=0.15)
+    assert near.look @ whole.look > 0.8
+    assert analyse(portrait(), [Box(0.0, 0.8, 0.1, 0.1)]) == []
+    assert analyse(portrait(), []) == []
+    assert [metrics.inferences[stage]._value.get() for stage in ("detect", "regions", "classify")] == [1, 2, 2]
+
+
+def test_another_analyser_takes_over_between_frames_and_what_the_old_one_has_is_skipped(pipeline, metrics):
+    hold, holding = threading.Event(), threading.Event()
+    seen = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))
+    other = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(3, 1 / 3, np.float32))
+
+    def old(image, _places):
+        if image[0, 0, 0] == 10:
+            holding.set()
+            hold.wait(20)
+        return [seen]
+
+    works = pipeline(old, 2)
+    camera = Camera(works, metrics)
+    works.start()
+    camera.feed(range(10)).join(10)
+    camera.lane.drain(10)
+    camera.feed([10])
+    assert holding.wait(10)
+    told = []
+    works.change_analyser(lambda: lambda *_: [other])
+    camera.lane.change_model(camera.series, lambda _ended, reason: told.append(reason), lambda: told.append("changed"))
+    assert told == ["model_changed", "changed"]
+    camera.feed(range(11, 21)).join(10)
+    hold.set()
+    camera.lane.drain(10)
+    assert camera.times == [*range(10), *range(11, 21)]
+    assert camera.dropped("model") == 1
+    assert [len(transition.probabilities) for transition in camera.transitions] == [8, 3]
+    assert len({transition.number for transition in camera.transitions}) == 2

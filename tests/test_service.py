@@ -1,9 +1,12 @@
 """The whole daemon in this process: how it ends, and what it says on the way."""
 
+import contextlib
 import logging
 import os
 import signal
+import socket
 import threading
+import time
 
 import pytest
 
@@ -14,6 +17,7 @@ from edge.service import Service
 from edge.settings import Settings
 from tests.parts import HOST, eventually
 from tests.parts.broker import Mosquitto
+from tests.parts.camera import FakeCamera, silent
 from tests.parts.settings import settings_for
 from tests.parts.subscriber import Subscriber
 from tests.scenes import clear_portraits, compose
@@ -25,7 +29,7 @@ NOWHERE = {"source": "rtsp://127.0.0.1:1/none"}
 def _own_signals(caplog):
     """`Service.run` takes the signals; they are given back after the test."""
     caplog.set_level(logging.INFO)
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -81,12 +85,75 @@ def test_a_file_that_is_no_video_ends_it_with_a_failure(tmp_path, caplog):
 
 
 def test_analysis_that_always_fails_ends_it_with_a_failure(monkeypatch, caplog):
-    def broken(_analyser, _image):
+    def broken(*_):
         raise RuntimeError("broken interpreter")
 
     monkeypatch.setattr("edge.pipeline.Analyser.__call__", broken)
     assert service(None, cam={"source": str(CLIP), "loop": True, "pace": "fast"}).run() == 1
     assert "giving up" in caplog.text
+
+
+@pytest.fixture
+def fed(monkeypatch, tmp_path):
+    """Play systemd with a watchdog of half a second; returns a function that counts how often it was fed."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(tmp_path / "notify"))
+        listener.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "500000")
+        count = [0]
+
+        def fed():
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    count[0] += listener.recv(4096) == b"WATCHDOG=1"
+            return count[0]
+
+        yield fed
+
+
+def test_a_worker_that_hangs_stops_the_watchdog_and_delays_no_stop(monkeypatch, fed):
+    hang, hanging, ended = threading.Event(), threading.Event(), []
+
+    def analyse(*_):
+        hanging.set()
+        hang.wait(30)
+        return []
+
+    monkeypatch.setattr("edge.pipeline.Analyser.__call__", analyse)
+    monkeypatch.setattr("edge.pipeline.STUCK", 1.0)
+    daemon = service(None, cam={"source": str(CLIP), "loop": True})
+    before = []
+
+    def watch():
+        assert hanging.wait(30)
+        eventually(lambda: not daemon.progress(), 10, "no progress")
+        before.append(fed())
+        # What is fed comes from the loop that this method runs in; four rounds of it are a second.
+        rounds = []
+        monkeypatch.setattr(daemon._pipeline, "check", lambda _now: len(rounds.append(1) or []))
+        eventually(lambda: len(rounds) >= 5, 20, "rounds of the supervisor")
+        before.append(fed())
+        ended.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    assert daemon.run() == 0
+    assert time.monotonic() - ended[0] < 5
+    hang.set()
+    thread.join(5)
+    assert before[0] > 0, "fed before it hung"
+    assert before[1] == before[0]
+
+
+def test_cameras_and_broker_that_are_away_are_no_lack_of_progress(parts, fed):
+    """Every camera takes connections and is silent, nobody is at the broker's address."""
+    silence = parts.start(FakeCamera(silent))
+    daemon = service(None, cam={"source": f"rtsp://{HOST}:{silence.port}/live"})
+    thread = when(lambda: fed() >= 8, signal.SIGTERM)
+    assert daemon.run() == 0
+    thread.join()
 
 
 def test_ready_only_with_a_broker_and_until_the_stop(broker):

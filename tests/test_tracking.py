@@ -285,6 +285,35 @@ def test_same_input_gives_the_same_output_wherever_the_clock_begins():
     assert [(t.type, t.number, t.emotion) for t in late] == [(t.type, t.number, t.emotion) for t in one]
 
 
+def looking(look, **how):
+    """A face that looks like the basis vector `look`, or like a mixture of several."""
+    vector = np.zeros(16, np.float32)
+    vector[list(look)] = 1
+    return replace(see(**how), look=vector / np.linalg.norm(vector))
+
+
+@pytest.mark.parametrize(
+    ("later", "numbers"),
+    [([0, 1], 1), ([5, 6], 2), ([0, 6], 2)],
+    ids=["the same", "another", "one alike in part"],
+)
+def test_who_comes_out_from_behind_another_keeps_the_number_of_before(later, numbers):
+    """Half hidden at first, it looks like itself in part, and it comes out further on than it seemed to move."""
+    before = [[looking([0, 1], x=0.40)]] * 12
+    half = [[looking([0, 9], x=0.67)]] * 2
+    after = [[looking(later, x=0.67)]] * 25
+    transitions, tracker = follow(before + [[]] * 7 + half + after)
+    starts = [transition for transition in transitions if transition.type == "start"]
+    assert len(starts) == numbers
+    assert [track.number for track in tracker.in_view() if track.last_seen > 4] == [starts[-1].number]
+
+
+def test_who_was_in_view_all_the_time_is_not_taken_for_who_comes():
+    """Twins: the second is another, however alike."""
+    frames = [[looking([0], x=0.3)]] * 12 + [[looking([0], x=0.3), looking([0], x=0.6)]] * 12
+    assert kinds(follow(frames)[0]) == ["start", "start"]
+
+
 def test_observations_are_not_changed():
     face = see()
     before = face.probabilities.copy()

@@ -1,0 +1,116 @@
+"""The BlazeFace networks (MediaPipe, Apache-2.0): a square picture in, boxes and landmarks of faces out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.litert import Network
+
+Image = npt.NDArray[np.uint8]
+Floats = npt.NDArray[np.float32]
+
+
+class BlazeFace:
+    """One of the networks. One per thread.
+
+    It regresses from a fixed grid of anchors, all of unit size: so many in each cell of so many pixels.
+
+    Args:
+        file: name of the model in `edge/models/`.
+        grid: of the anchors, (pixels, anchors) one after the other.
+        threshold: least confidence of a detection, 0–1.
+        overlap: detections whose intersection over union is above this are one face.
+
+    Attributes:
+        side: of the square that the network sees, pixels.
+    """
+
+    def __init__(self, file: str, grid: Sequence[tuple[int, int]], threshold: float, overlap: float) -> None:
+        self._network = Network(resources.files("edge").joinpath(f"models/{file}").read_bytes())
+        self.side = int(self._network.inputs[0]["shape"][1])
+        self._anchors = _anchors(self.side, grid)
+        self._threshold = threshold
+        self._overlap = overlap
+
+    @classmethod
+    def back(cls, threshold: float, overlap: float = 0.3) -> BlazeFace:
+        """Return the network for whole pictures: 256×256, faces from about 1/20 of it upwards."""
+        return cls("blazeface_back.tflite", ((16, 2), (32, 6)), threshold, overlap)
+
+    @classmethod
+    def short(cls, threshold: float, overlap: float = 0.3) -> BlazeFace:
+        """Return the network for pictures that a face takes a good part of: 128×128, at a fraction of the cost."""
+        return cls("blazeface_short.tflite", ((8, 2), (16, 6)), threshold, overlap)
+
+    def __call__(self, canvas: Image) -> list[tuple[float, Floats]]:
+        """Find the faces of a uint8 RGB (side, side, 3) picture.
+
+        Returns:
+            For each face its confidence, and float32 (16,): centre x and y, width and height of the box, then x and y
+            of the six landmarks, all in pixels of the picture. The most confident comes first.
+        """
+        regressors, scores = self._network(_normalised(canvas))
+        confidences = 1 / (1 + np.exp(-np.clip(scores[0, :, 0], -50, 50)))
+        keep = np.flatnonzero(confidences >= self._threshold)
+        values = regressors[0, keep]
+        values[:, 0::2] += self._anchors[keep, :1]
+        values[:, 1::2] += self._anchors[keep, 1:]
+        values[:, 2:4] -= self._anchors[keep]  # width and height are no positions
+        return merge(confidences[keep], values, self._overlap)
+
+
+def fit(image: Image, size: tuple[int, int]) -> Image:
+    """Return a BGR or grey picture as uint8 RGB of `size` (width, height)."""
+    shrinks = size[0] < image.shape[1] or size[1] < image.shape[0]
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_GRAY2RGB if small.ndim == 2 else cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def merge(confidences: Floats, values: Floats, overlap: float) -> list[tuple[float, Floats]]:
+    """Non-maximum suppression that averages the suppressed, weighted by confidence (BlazeFace, arXiv:1907.05047).
+
+    Returns:
+        For each face the highest confidence and the averaged row of `values`.
+    """
+    merged = []
+    order = np.argsort(-confidences, kind="stable")
+    while order.size:
+        best = order[0]
+        same = iou(values[best], values[order]) > overlap
+        same[0] = True
+        group = order[same]
+        merged.append((float(confidences[best]), np.average(values[group], axis=0, weights=confidences[group])))
+        order = order[~same]
+    return merged
+
+
+def iou(one: Floats, many: Floats) -> Floats:
+    """Intersection over union of a row (centre x and y, width, height, …) with each of many."""
+    low = np.maximum(one[:2] - one[2:4] / 2, many[:, :2] - many[:, 2:4] / 2)
+    high = np.minimum(one[:2] + one[2:4] / 2, many[:, :2] + many[:, 2:4] / 2)
+    shared = np.prod(np.clip(high - low, 0, None), axis=1)
+    union = np.prod(one[2:4]) + np.prod(many[:, 2:4], axis=1) - shared
+    return np.asarray(shared / np.maximum(union, 1e-6), np.float32)
+
+
+def _normalised(canvas: Image) -> Floats:
+    """Return what the networks take: float32 (1, side, side, 3) in -1…1."""
+    values = canvas[None].astype(np.float32)
+    values /= 127.5
+    values -= 1
+    return values
+
+
+def _anchors(side: int, grid: Sequence[tuple[int, int]]) -> Floats:
+    """Return the centres of the anchors, float32 (n, 2), in pixels of the network's input."""
+    centres = []
+    for stride, count in grid:
+        line = (np.arange(side // stride) + 0.5) * stride
+        x, y = np.meshgrid(line, line)
+        centres.append(np.repeat(np.stack([x, y], axis=-1).reshape(-1, 2), count, axis=0))
+    return np.concatenate(centres).astype(np.float32)

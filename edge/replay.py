@@ -1,0 +1,137 @@
+"""A video file through the daemon's own pipeline, as fast as it goes: its events, and nothing else.
+
+The same file, model, settings and package versions give the same bytes, with however many workers: times are the
+file's own, and where to look in a frame is decided by a fixed number of frames before it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+
+from edge import __version__
+from edge.bundle import read_bundle
+from edge.camera import Camera
+from edge.events import Event
+from edge.frames import Frame
+from edge.metrics import Metrics
+from edge.pipeline import Analyser, Pipeline
+from edge.settings import CameraSettings, Settings, TlsSettings, load_settings
+from edge.sources.file import FileSource
+from edge.tracking import Rules
+
+#: Name of node and camera where no settings give one.
+NAME = "replay"
+#: Frames under way at once, whatever the machine: no more workers than that have work.
+DEPTH = 2
+STOP_WORKERS = 10.0
+
+
+class ReplayError(RuntimeError):
+    """A file cannot be replayed; the message names it."""
+
+
+class _Log:
+    """Takes events where the daemon has its outbox; events of a replay are of epoch 0."""
+
+    epoch = 0
+
+    def __init__(self, write: Callable[[Event], None]) -> None:
+        self._write = write
+
+    def put(self, events: Iterable[Event]) -> None:
+        """Write events in order."""
+        for event in events:
+            self._write(event)
+
+
+class _ReplaySource(FileSource):
+    """A file whose wall clock is its media time, counted from `start`, seconds since 1970."""
+
+    def __init__(self, settings: CameraSettings, stopped: threading.Event, start: float) -> None:
+        super().__init__(settings, stopped)
+        self._start = start
+
+    def read(self) -> Frame:
+        """Return the next frame."""
+        frame = super().read()
+        return replace(frame, wall=self._start + frame.time)
+
+
+def replay(settings: Settings, name: str, start: float, write: Callable[[Event], None]) -> None:
+    """Play one camera of the settings, which is a file, once through.
+
+    Args:
+        settings: model, detector, tracking, workers and node count.
+        name: of the camera.
+        start: time of the file's first moment, seconds since 1970.
+        write: called with each event, in order, from another thread.
+
+    Raises:
+        BundleError: the model file cannot be used.
+        ReplayError: the file is no video, or its analysis failed.
+    """
+    cv2.setNumThreads(1)
+    camera_settings = settings.cameras[name].model_copy(update={"pace": "fast", "loop": False})
+    bundle = read_bundle(settings.model)
+    metrics = Metrics(settings.node, __version__)
+    pipeline = Pipeline(lambda: Analyser(bundle, settings.detector.keep, metrics), settings.workers or DEPTH, DEPTH)
+    camera = Camera(
+        name,
+        camera_settings,
+        rules=Rules(begin=settings.detector.threshold, **settings.tracking.model_dump()),
+        interval=settings.detector.interval,
+        node=settings.node,
+        labels=bundle.info.labels,
+        model=f"{bundle.info.name} {bundle.info.version}",
+        pipeline=pipeline,
+        outbox=_Log(write),
+        set_state=lambda _topic, _payload: None,
+        metrics=metrics,
+        factory=lambda chosen, stopped: _ReplaySource(chosen, stopped, start),
+    )
+    pipeline.start()
+    camera.start()
+    camera.capture.finished.wait()
+    pipeline.stop(STOP_WORKERS)
+    camera.stop()
+    _complain(Path(camera_settings.source), camera, metrics.lost(name))
+
+
+def replay_settings(file: Path, config: Path | None, camera: str | None, workers: int | None) -> tuple[Settings, str]:
+    """Return settings whose cameras hold the file, and that camera's name.
+
+    Args:
+        file: to be played.
+        config: settings to take all else from; what ships by default.
+        camera: of `config`, what holds for the file's pictures.
+        workers: threads; as in `config` by default.
+
+    Raises:
+        ReplayError: there is no such file or camera.
+        SettingsError: `config` cannot be used.
+    """
+    if not file.is_file():
+        raise ReplayError(f"{file}: no such file; name a video file")
+    if camera and not config:
+        raise ReplayError(f"--camera {camera} needs the settings that it stands in; name them with --config")
+    source = {"source": str(file), "username": None, "password": None, "tls": TlsSettings()}
+    loaded = load_settings(config) if config else None
+    if camera and loaded and camera not in loaded.cameras:
+        raise ReplayError(f"{config}: cameras: no camera {camera}; there are {', '.join(loaded.cameras)}")
+    base = loaded.cameras[camera] if loaded and camera else CameraSettings(source=str(file))
+    name = camera or NAME
+    cameras = {name: base.model_copy(update=source)}
+    settings = loaded or Settings(node=NAME, cameras=cameras)
+    return settings.model_copy(update={"cameras": cameras, "workers": workers or settings.workers}), name
+
+
+def _complain(path: Path, camera: Camera, lost: int) -> None:
+    if camera.capture.failed.is_set():
+        raise ReplayError(f"{path}: not a video that OpenCV can decode; name another file")
+    if lost:
+        raise ReplayError(f"{path}: the analysis of {lost} frames failed, so the events are not complete; see the log")

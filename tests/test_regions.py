@@ -1,0 +1,106 @@
+"""The cheap look at places where faces are expected."""
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.events import Box
+from edge.faces import LEFT_EYE, RIGHT_EYE, Detector
+from edge.regions import RegionDetector
+from tests.parts.samples import portrait
+
+
+@pytest.fixture(scope="module")
+def look():
+    return RegionDetector(0.3)
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """A picture with six faces of different size, and where the detector of whole pictures finds them."""
+    picture = np.full((720, 1280, 3), 96, np.uint8)
+    head = portrait()[60:380, 180:500]
+    places = [(20, 20, 320), (400, 30, 240), (700, 10, 300), (60, 400, 280), (500, 380, 300), (900, 400, 260)]
+    for left, top, side in places:
+        picture[top : top + side, left : left + side] = cv2.resize(head, (side, side), interpolation=cv2.INTER_AREA)
+    faces = Detector(0.5)(picture)
+    assert len(faces) == len(places)
+    return picture, faces
+
+
+def expected(face, picture, shift=0.0, growth=1.0):
+    """Where a face is expected that has moved by `shift` of its size and grown since."""
+    height, width = picture.shape[:2]
+    x, y, w, h = face.box
+    middle, side = (x + w / 2 + shift * w, y + h / 2 - shift * h), h * growth
+    return Box((middle[0] - side / 2) / width, (middle[1] - side / 2) / height, side / width, side / height)
+
+
+def middle(face):
+    return face.box[0] + face.box[2] / 2, face.box[1] + face.box[3] / 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize(("shift", "growth"), [(0, 1), (0.2, 1), (-0.2, 0.85), (0.1, 1.2)])
+def test_expected_faces_are_found_where_they_are(look, crowd, count, shift, growth):
+    picture, faces = crowd
+    found = look(picture, [expected(face, picture, shift, growth) for face in faces[:count]])
+    assert len(found) == count
+    for face in faces[:count]:
+        near = min(found, key=lambda other: math.dist(middle(face), middle(other)))
+        assert math.dist(middle(face), middle(near)) < 0.12 * face.box[3]
+        assert near.box[3] == pytest.approx(face.box[3], rel=0.2)
+        assert np.abs(near.landmarks - face.landmarks)[[LEFT_EYE, RIGHT_EYE]].max() < 0.1 * face.box[3]
+    assert [face.box[2] for face in found] == sorted((face.box[2] for face in found), reverse=True)
+
+
+def test_a_face_in_two_places_is_found_once(look, crowd):
+    picture, faces = crowd
+    places = [expected(faces[0], picture), expected(faces[0], picture, 0.25), expected(faces[0], picture, -0.25)]
+    assert len(look(picture, places)) == 1
+
+
+def test_nobody_is_found_elsewhere(look, crowd):
+    picture, faces = crowd
+    assert look(picture, []) == []
+    assert look(np.full_like(picture, 96), [expected(face, picture) for face in faces]) == []
+    (found,) = look(picture, [expected(faces[-1], picture)])
+    assert math.dist(middle(found), middle(faces[-1])) < 0.1 * faces[-1].box[3]
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        Box(-0.5, -0.5, 0.2, 0.2),
+        Box(0.95, 0.95, 0.2, 0.2),
+        Box(2, 2, 0.1, 0.1),
+        Box(0, 0, 1, 1),
+        Box(-3, -3, 7, 7),
+        Box(0.5, 0.5, 0, 0),
+        Box(0.5, 0.5, 1e-9, 30),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("shape", [(480, 640, 3), (480, 640), (16, 16, 3), (1, 400, 3)])
+def test_places_of_any_kind_are_survived(look, place, shape):
+    assert look(np.full(shape, 128, np.uint8), [place, place]) == []
+
+
+def test_a_face_cut_by_the_edge_is_found(look):
+    picture = np.ascontiguousarray(portrait()[:, 300:])
+    (whole,) = Detector(0.3)(picture)
+    (found,) = look(picture, [expected(whole, picture)])
+    assert math.dist(middle(found), middle(whole)) < 0.2 * whole.box[3]
+
+
+def test_grey_pictures_work(look):
+    (whole,) = Detector(0.3)(portrait())
+    assert look(cv2.cvtColor(portrait(), cv2.COLOR_BGR2GRAY), [expected(whole, portrait())])
+
+
+def test_the_picture_is_not_changed(look):
+    picture = portrait().copy()
+    look(picture, [Box(0.3, 0.2, 0.4, 0.5)])
+    np.testing.assert_array_equal(picture, portrait())

@@ -1,0 +1,118 @@
+"""A recording gives the same bytes each time, however many workers take part and however they hurry."""
+
+import json
+import random
+import time
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from edge.cli import cli, main
+from edge.demo import CLIP
+from edge.events import from_rfc3339
+from edge.pipeline import Analyser
+from tests.parts.schema import validate_event
+from tests.parts.settings import settings_for
+from tests.scenes import clear_portraits, compose
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """Three faces that come and go."""
+    path = tmp_path_factory.mktemp("replay") / "clip.mp4"
+    compose(clear_portraits(3, 3), path, size=(640, 480), side=200, gap=0.4, seconds=1.2)
+    return path
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    """Workers take longer or shorter by chance."""
+    rng, analyse = random.Random(), Analyser.__call__
+
+    def now_and_then(self, image, places=None):
+        time.sleep(rng.choice([0, 0, 0.005, 0.03]))
+        return analyse(self, image, places)
+
+    monkeypatch.setattr(Analyser, "__call__", now_and_then)
+
+
+def run(*arguments):
+    result = CliRunner().invoke(cli, ["replay", *map(str, arguments)], catch_exceptions=False)
+    assert result.exit_code == 0
+    return result.stdout
+
+
+def events(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.usefixtures("hurried")
+def test_the_same_bytes_with_any_number_of_workers(clip):
+    logs = {run(clip, "--workers", workers) for workers in (1, 2, 2, 4)}
+    assert len(logs) == 1
+    said = events(logs.pop())
+    for event in said:
+        validate_event(event)
+    kinds = [event["type"] for event in said]
+    assert (kinds.count("start"), kinds.count("end")) == (3, 3)
+    assert {event["epoch"] for event in said} == {0}
+    assert [event["seq"] for event in said] == list(range(1, len(said) + 1))
+    # In view after 0.4 s, found within half a second, reported half a second later.
+    assert "1970-01-01T00:00:00.900Z" <= said[0]["time"] <= "1970-01-01T00:00:01.500Z"
+
+
+@pytest.mark.parametrize("start", ["2026-02-03T04:05:06Z", "2026-02-03T05:05:06+01:00", "2026-02-03 04:05:06"])
+def test_times_count_from_the_start(clip, start):
+    plain, moved = events(run(clip)), events(run(clip, "--start", start))
+    times = [event["time"].replace("1970-01-01T00:00:", "2026-02-03T04:05:") for event in plain]
+    assert [from_rfc3339(event["time"]) for event in moved] == [from_rfc3339(time) + 6 for time in times]
+    assert [event["emotion"] for event in moved] == [event["emotion"] for event in plain]
+
+
+def test_settings_hold(clip, tmp_path):
+    """Of a camera that is another source: its masks hold for the file, and so do node and tracking."""
+    everywhere = [[[0, 0], [1, 0], [1, 1], [0, 1]]]
+    config = settings_for(
+        None, door={"source": "rtsp://door/1", "username": "me", "masks": everywhere}, hall={"source": 0}
+    )
+    config["tracking"] = {"appear": 0.8}
+    path = tmp_path / "edge.yaml"
+    path.write_text(yaml.safe_dump(config))
+    assert run(clip, "--config", path, "--camera", "door") == ""
+    said = events(run(clip, "--config", path, "--camera", "hall"))
+    assert {(event["node"], event["camera"]) for event in said} == {("test", "hall")}
+    assert said[0]["time"] > "1970-01-01T00:00:01.200Z"
+    assert {event["camera"] for event in events(run(clip, "--config", path))} == {"replay"}
+
+
+def complaint(capsys, monkeypatch, *arguments):
+    monkeypatch.setattr("sys.argv", ["emotion-edge", "replay", *map(str, arguments)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    return capsys.readouterr().err.strip()
+
+
+def test_mistakes_are_one_line(capsys, monkeypatch, tmp_path):
+    text, config = tmp_path / "text.mp4", tmp_path / "edge.yaml"
+    text.write_text("no video")
+    config.write_text(yaml.safe_dump(settings_for(None, door={"source": 0})))
+    for arguments, said in (
+        ([tmp_path / "none.mp4"], "none.mp4: no such file"),
+        ([text], "text.mp4: not a video"),
+        ([CLIP, "--camera", "door"], "--config"),
+        ([CLIP, "--config", config, "--camera", "hall"], "no camera hall; there are door"),
+    ):
+        line = complaint(capsys, monkeypatch, *arguments)
+        assert said in line
+        assert "\n" not in line
+    assert "write 2026-01-31" in complaint(capsys, monkeypatch, CLIP, "--start", "soon")
+
+
+def test_frames_that_could_not_be_analysed_are_no_success(capsys, monkeypatch, clip):
+    def broken(*_):
+        raise RuntimeError("broken interpreter")
+
+    monkeypatch.setattr(Analyser, "__call__", broken)
+    assert "frames failed" in complaint(capsys, monkeypatch, clip)
