@@ -79,7 +79,7 @@ class Camera:
         self._in_last: set[int] = set()
         self._size: tuple[int, ...] | None = None
         self._first_seen: dict[int, float] = {}
-        self._seq = 0
+        self._face_ids: dict[int, str] = {}
         self._view: tuple[int, str] | None = None
         self._view_sent = float("-inf")
         self._complaint = ""
@@ -184,27 +184,30 @@ class Camera:
         def wall(time: float) -> float:
             return frame.wall - (frame.time - time)
 
+        number, epoch = self._outbox.number(self.name), self._outbox.epoch
         if transition.type == "start":
+            self._face_ids[transition.number] = f"{self._node}-{self.name}-{epoch}-{number}"
             # Kept, so that a step of the wall clock does not change it between a face's events.
             self._first_seen[transition.number] = wall(transition.first_seen)
             self._series.faces.inc()
         first_seen = self._first_seen.get(transition.number, wall(transition.first_seen))
+        face_id = self._face_ids[transition.number]
         if transition.type == "end":
             self._first_seen.pop(transition.number, None)
+            del self._face_ids[transition.number]
         self._series.events[transition.type].inc()
-        self._seq += 1
-        time, epoch = wall(transition.time), self._outbox.epoch
+        time = wall(transition.time)
         return Event(
-            id=event_id(self._node, self.name, epoch, self._seq, time),
+            id=event_id(self._node, self.name, epoch, number, time),
             epoch=epoch,
-            seq=self._seq,
+            seq=number,
             node=self._node,
             camera=self.name,
             type=transition.type,
             time=time,
             first_seen=first_seen,
             face=EventFace(
-                f"{self._node}-{self.name}-{epoch}-{transition.number}",
+                face_id,
                 _clipped(transition.box),
                 round(transition.confidence, 4),
             ),

@@ -19,10 +19,11 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.events import Event, state
+from edge.events import Event, decode_event, state
 from edge.metrics import Metrics
 from edge.outbox import Outbox
 from edge.settings import MqttSettings
+from edge.store import Message
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Publisher:
         node: str,
         outbox: Outbox,
         metrics: Metrics,
-        published: Callable[[Event], None] = lambda _: None,
+        published: Callable[[Event], None] | None = None,
     ) -> None:
         self.connected = threading.Event()
         self.base = f"{settings.base}/{node}"
@@ -190,26 +191,26 @@ class Publisher:
             if session.full():
                 session.settle(timeout=0.2)
                 continue
-            event = self._outbox.offer(timeout=0.02 if session.waiting() else 0.2)
-            if event is not None:
-                session.publish(f"{self.base}/{event.camera}/event", event)
+            message = self._outbox.offer(timeout=0.02 if session.waiting() else 0.2)
+            if message is not None:
+                session.publish(f"{self.base}/{message.camera}/{message.kind}", message)
         with self._lock:
             self._session = None
             self.connected.clear()
         self._metrics.mqtt_connected.set(0)
 
-    def acknowledged(self, event_id: str, seconds: float) -> None:
-        """The broker has the event."""
+    def acknowledged(self, message_id: str, seconds: float) -> None:
+        """The broker has the message."""
         self._metrics.publish_ack.observe(seconds)
-        event = self._outbox.acknowledge(event_id)
-        if event is not None:
-            self._published(event)
+        message = self._outbox.acknowledge(message_id)
+        if message is not None and message.kind == "event" and self._published is not None:
+            self._published(decode_event(message.payload))
 
-    def refused(self, event_id: str, reason: ReasonCode) -> None:
-        """The broker will never take the event."""
-        if self._outbox.acknowledge(event_id) is not None:
+    def refused(self, message_id: str, reason: ReasonCode) -> None:
+        """The broker will never take the message."""
+        if self._outbox.refuse(message_id, str(reason)):
             self._metrics.events_dropped["refused"].inc()
-            log.warning("broker refused event %s: %s", event_id, reason)
+            log.warning("broker refused %s for good: %s; set aside, see emotion-edge outbox ls", message_id, reason)
 
     def withheld(self, reason: ReasonCode) -> None:
         """The broker does not take events now; they are kept."""
@@ -276,11 +277,11 @@ class _Session:
         oldest = next(iter(self._under_way.values()), None)
         return oldest is not None and now - oldest[1] > ACK_TIMEOUT
 
-    def publish(self, topic: str, event: Event) -> None:
-        """Send an event."""
+    def publish(self, topic: str, message: Message) -> None:
+        """Send a message of the outbox."""
         sent = time.monotonic()
-        info = self.client.publish(topic, event.encode(), qos=1)
-        self._under_way[info.mid] = (event.id, sent)
+        info = self.client.publish(topic, message.payload, qos=1, retain=message.kind == "summary")
+        self._under_way[info.mid] = (message.id, sent)
 
     def settle(self, timeout: float = 0.0) -> None:
         """Act on the acknowledgements that have come, waiting up to `timeout` seconds for the first."""

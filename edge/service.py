@@ -32,6 +32,8 @@ TICK = 1.0
 DELIVER = 10.0
 #: Seconds that a stop gives to cameras, workers and the broker, one after the other.
 STOP_CAMERAS, STOP_WORKERS, STOP_BROKER = 0.3, 0.4, 0.8
+#: Seconds that a stop gives to the disk, which an ailing one may need.
+STOP_OUTBOX = 2.0
 
 
 class Service:
@@ -45,15 +47,23 @@ class Service:
         BundleError: the model file cannot be used.
     """
 
-    def __init__(self, settings: Settings, published: Callable[[Event], None] = lambda _: None) -> None:
+    def __init__(self, settings: Settings, published: Callable[[Event], None] | None = None) -> None:
         bundle = read_bundle(settings.model)
         model = f"{bundle.info.name} {bundle.info.version}"
         self._stopping = threading.Event()
         self._metrics = Metrics(settings.node, __version__)
         self._metrics.model(bundle.info.name, bundle.info.version)
-        self._outbox = Outbox(dropped=self._metrics.events_dropped["overflow"].inc)
+        self._outbox = Outbox(
+            settings.outbox.path,
+            durability=settings.outbox.durability,
+            most_bytes=int(settings.outbox.max_megabytes * (1 << 20)),
+            most_seconds=settings.outbox.max_days * 86_400,
+            dropped=lambda reason, count: self._metrics.events_dropped[reason].inc(count),
+        )
         self._metrics.host(temperature, throttled)
-        self._metrics.outbox(self._outbox.__len__, self._outbox.bytes, self._outbox.oldest_seconds)
+        self._metrics.outbox(
+            self._outbox.__len__, self._outbox.bytes, self._outbox.oldest_seconds, lambda: not self._outbox.problem()
+        )
         self._publisher = Publisher(settings.mqtt, settings.node, self._outbox, self._metrics, published)
         self._pipeline = Pipeline(
             lambda: Analyser(bundle, settings.detector.keep, self._metrics),
@@ -75,19 +85,21 @@ class Service:
             )
             for name, camera in settings.cameras.items()
         ]
-        self._online = state("online", version=__version__, model=model, paused=False, problems=[])
+        self._model = model
 
     def run(self) -> int:
         """Run until a signal, the end of every file, or a failure; returns the exit code.
 
         Raises:
             HttpError: the metrics' address cannot be listened on.
+            OutboxBusyError: another daemon uses the outbox file.
         """
         cv2.setNumThreads(1)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
+        self._outbox.start()
         self._http.start()
-        self._publisher.set_state("status", self._online)
+        self._publisher.set_state("status", self._online())
         self._publisher.start()
         self._pipeline.start()
         for camera in self._cameras:
@@ -101,16 +113,31 @@ class Service:
     def progress(self) -> bool:
         """Tell whether no thread is dead or has been inside one unit of work for too long."""
         now = time.monotonic()
-        return not (self._pipeline.stuck(now) or self._publisher.stuck(now) or self._publisher.dead())
+        outbox, publisher = self._outbox, self._publisher
+        return not (
+            self._pipeline.stuck(now) or publisher.stuck(now) or publisher.dead() or outbox.stuck(now) or outbox.dead()
+        )
+
+    def _online(self) -> bytes:
+        problem = self._outbox.problem()
+        problems = [problem] if problem else []
+        return state("online", version=__version__, model=self._model, paused=False, problems=problems)
 
     def _supervise(self) -> None:
         tick = min(TICK, systemd.watchdog_seconds() or TICK)
-        publishing = True
+        publishing = committing = True
+        status = self._online()
         while not self._stopping.wait(tick) and not self._failed():
             now = time.monotonic()
             if publishing and self._publisher.stuck(now):
                 self._metrics.stalls["publish"].inc()
             publishing = not self._publisher.stuck(now)
+            if committing and self._outbox.stuck(now):
+                self._metrics.stalls["commit"].inc()
+            committing = not self._outbox.stuck(now)
+            if status != self._online():
+                status = self._online()
+                self._publisher.set_state("status", status)
             late = self._pipeline.check(now)
             if late:
                 self._metrics.stalls["analysis"].inc(late)
@@ -133,7 +160,9 @@ class Service:
     def _failed(self) -> bool:
         if self._publisher.dead():
             log.error("the publisher's thread died: giving up")
-        return self._pipeline.failed.is_set() or self._publisher.dead()
+        if self._outbox.dead():
+            log.error("the outbox's thread died: giving up")
+        return self._pipeline.failed.is_set() or self._publisher.dead() or self._outbox.dead()
 
     def _stop(self) -> None:
         systemd.notify(STOPPING=1)
@@ -143,10 +172,13 @@ class Service:
         self._pipeline.stop(STOP_WORKERS)
         for camera in self._cameras:
             camera.stop()
-        left = self._publisher.stop(STOP_BROKER)
-        if left:
-            self._metrics.events_dropped["stopped"].inc(left)
-            log.warning("stopped with %d events that no broker took; they are lost", left)
+        waiting = self._publisher.stop(STOP_BROKER)
+        lost = self._outbox.stop(STOP_OUTBOX)
+        if lost:
+            self._metrics.events_dropped["stopped"].inc(lost)
+            log.warning("stopped with %d events neither delivered nor on the disk; they are lost", lost)
+        if waiting > lost:
+            log.warning("stopped with %d events that no broker took; kept for the next start", waiting - lost)
         self._http.stop()
         log.info("stopped")
 

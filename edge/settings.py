@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from pathlib import Path
@@ -227,11 +228,36 @@ class MqttSettings(_Login):
     keepalive: int = Field(30, ge=5, le=3600)
 
 
+class OutboxSettings(_Section):
+    """Where events wait for the broker.
+
+    Attributes:
+        path: of the file.
+        durability: `full` waits at each commit until the disk has it, `normal` leaves that to the system.
+        max_megabytes: of waiting events; the oldest are dropped.
+        max_days: that an event waits.
+    """
+
+    path: Path = Field(default_factory=lambda: default_outbox())
+    durability: Literal["full", "normal"] = "full"
+    max_megabytes: float = Field(64.0, ge=0.1, le=10_000)
+    max_days: float = Field(7.0, gt=0, le=365)
+
+
 class MetricsSettings(_Section):
     """Where `/metrics`, `/healthz` and `/readyz` listen."""
 
     host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
     port: Port = 9464
+
+
+def default_outbox() -> Path:
+    """Return `outbox.db` in the folder that systemd gives to the service, or in the user's folder for such files."""
+    service, user = os.environ.get("STATE_DIRECTORY"), os.environ.get("XDG_STATE_HOME")
+    folder = (
+        Path(service.split(":")[0]) if service else Path(user or os.path.expanduser("~/.local/state")) / "emotion-edge"
+    )
+    return folder / "outbox.db"
 
 
 def default_node() -> str:
@@ -250,6 +276,7 @@ class Settings(_Section):
     detector: DetectorSettings = DetectorSettings()
     tracking: TrackingSettings = TrackingSettings()
     mqtt: MqttSettings = MqttSettings()
+    outbox: OutboxSettings = Field(default_factory=OutboxSettings)
     metrics: MetricsSettings = MetricsSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -303,7 +330,8 @@ def _split(source: str) -> Any:
 
 def _from_folder(settings: Settings, folder: Path) -> Settings:
     cameras = {name: _camera_from_folder(camera, folder) for name, camera in settings.cameras.items()}
-    return settings.model_copy(update={"cameras": cameras, "model": folder / settings.model})
+    outbox = settings.outbox.model_copy(update={"path": folder / settings.outbox.path})
+    return settings.model_copy(update={"cameras": cameras, "model": folder / settings.model, "outbox": outbox})
 
 
 def _camera_from_folder(camera: CameraSettings, folder: Path) -> CameraSettings:

@@ -59,15 +59,20 @@ def test_broker_outage_every_event_is_counted(
     assert received == list(range(1, made + 1)), "lost or out of order"
 
 
-def test_stop_without_a_broker_says_how_many_events_are_lost(
-    camera: str, rtsp_server: RtspServer, start_daemon: Callable[..., Daemon]
+def test_events_of_a_stop_without_a_broker_are_delivered_after_the_next_start(
+    parts: Parts, camera: str, rtsp_server: RtspServer, start_daemon: Callable[..., Daemon]
 ) -> None:
     daemon = start_daemon(settings_for(None, cam={"source": camera}))
     eventually(lambda: daemon.value("emotion_edge_events_total") >= 3, 60, "events")
     assert daemon.get("/readyz")[0] == 503
     made = _all_events_made(daemon, rtsp_server)
     assert daemon.stop() == 0
-    assert daemon.wait_for_log(rf"stopped with {made} events that no broker took")
+    assert daemon.wait_for_log(rf"stopped with {made} events that no broker took; kept for the next start")
+    broker = parts.start(Mosquitto(parts.folder("late"), port=daemon.config["mqtt"]["port"]))
+    late = parts.start(Subscriber(broker.port, ("emotion/test/cam/event",)))
+    daemon.start()
+    eventually(lambda: len(late.messages) >= made, 20, "events of the run before")
+    assert [message.payload["seq"] for message in late.messages] == list(range(1, made + 1))
 
 
 def _all_events_made(daemon: Daemon, rtsp_server: RtspServer) -> int:
