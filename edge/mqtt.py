@@ -46,6 +46,8 @@ UNSUPPORTED_VERSION = 0x84
 SESSION_TAKEN_OVER = 0x8E
 #: A refusal of one message that another try will not change (MQTT 5, 3.4.2.1); others are tried again.
 FINAL_REFUSALS = {0x90, 0x95, 0x99}
+#: Bytes of a publish beside topic and payload, at most.
+OVERHEAD = 16
 EVENTS_WITHHELD = "broker: does not take events now (not allowed, or over its quota); they are kept, trying again"
 LAST_WILL = state("offline", reason="lost")
 
@@ -185,6 +187,10 @@ class Publisher:
         while not session.lost.is_set() and not self._leave.is_set():
             self._busy_since = time.monotonic()
             session.settle()
+            if session.deaf():
+                self._complain("broker: the network thread died; connecting again")
+                session.withheld = True
+                break
             if session.overdue(time.monotonic()):
                 self._complain(f"broker: no acknowledgement for {ACK_TIMEOUT:.0f} s; connecting again")
                 break
@@ -206,7 +212,7 @@ class Publisher:
         if message is not None and message.kind == "event" and self._published is not None:
             self._published(decode_event(message.payload))
 
-    def refused(self, message_id: str, reason: ReasonCode) -> None:
+    def refused(self, message_id: str, reason: object) -> None:
         """The broker will never take the message."""
         if self._outbox.refuse(message_id, str(reason)):
             self._metrics.events_dropped["refused"].inc()
@@ -254,6 +260,7 @@ class _Session:
         self.complaint = ""
         self.withheld = False
         self._publisher = publisher
+        self._largest = float("inf")
         # paho calls back under a lock that its publish() takes too. So the callback takes none of ours: it only leaves
         # a note, and everything about events happens in the publisher's thread.
         self._answers: queue.SimpleQueue[tuple[int, ReasonCode, float]] = queue.SimpleQueue()
@@ -277,9 +284,17 @@ class _Session:
         oldest = next(iter(self._under_way.values()), None)
         return oldest is not None and now - oldest[1] > ACK_TIMEOUT
 
+    def deaf(self) -> bool:
+        """Tell whether the thread that hears the broker has ended without a word, as paho's can."""
+        thread = self.client._thread
+        return not self.lost.is_set() and (thread is None or not thread.is_alive())
+
     def publish(self, topic: str, message: Message) -> None:
-        """Send a message of the outbox."""
+        """Send a message of the outbox; one larger than the broker takes would cost the connection, each time anew."""
         sent = time.monotonic()
+        if len(topic) + message.size + OVERHEAD > self._largest:
+            self._publisher.refused(message.id, f"larger than the {self._largest} bytes that the broker takes")
+            return
         info = self.client.publish(topic, message.payload, qos=1, retain=message.kind == "summary")
         self._under_way[info.mid] = (message.id, sent)
 
@@ -315,7 +330,8 @@ class _Session:
         self.client.disconnect()
         self.client.loop_stop()
 
-    def _on_connect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
+    def _on_connect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, properties: Any) -> None:
+        self._largest = getattr(properties, "MaximumPacketSize", None) or self._largest
         self.accepted = not reason.is_failure
         if reason.is_failure:
             self.refusal = reason.value
