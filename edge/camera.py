@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,7 @@ from edge.metrics import Metrics
 from edge.outbox import Outbox
 from edge.pipeline import TICKET_TIMEOUT, Lane, Pipeline
 from edge.settings import CameraSettings
+from edge.summary import Summary
 from edge.tracking import Rules, Track, Tracker, Transition
 from edge.zones import FaceFilter
 
@@ -44,6 +46,8 @@ class Camera:
         outbox: takes the events.
         set_state: takes retained states, topic (below the node's) and payload.
         metrics: counts.
+        least_people: privacy: nothing is said of single faces, and emotions only in summaries of at least so many
+            people; none to say everything.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class Camera:
         outbox: Outbox,
         set_state: Callable[[str, bytes], None],
         metrics: Metrics,
+        least_people: int | None = None,
     ) -> None:
         self.name = name
         self._node = node
@@ -67,7 +72,9 @@ class Camera:
         self._outbox = outbox
         self._set_state = set_state
         self._metrics = metrics
-        self._series = metrics.camera(name, labels)
+        self._aggregate = least_people is not None
+        self._series = metrics.camera(name, () if self._aggregate else labels)
+        self._summary = Summary(node, name, labels, model, least_people or 0)
         self._slot = Slot(settings.recorded, pipeline.wake, self._series.frames_dropped["replaced"].inc)
         tracker = Tracker(rules)
         counts = FaceFilter(settings.zones, settings.masks, settings.min_face)
@@ -96,15 +103,21 @@ class Camera:
         self._series.paused.set(0)
         self._set_state(f"{self.name}/status", state("offline", reason="starting"))
         self._tell_view([], 0.0, now=True)
+        self._summary.begin(time.time())
         self.capture.start()
 
     def stop_reading(self, timeout: float) -> None:
         """Stop reading, within `timeout` seconds."""
         self.capture.stop(timeout)
 
+    def summarise(self) -> None:
+        """Say what was seen since the last time."""
+        self._outbox.put_message(self._summary.tell(time.time(), self._series.dropped(), self._outbox.epoch))
+
     def stop(self) -> None:
         """End every face and say that the camera is stopped; after the workers have stopped."""
         self._lane.end_faces("stopped", self._closed)
+        self.summarise()
         self._set_state(f"{self.name}/status", state("offline", reason="stopped"))
 
     def captured(self, frame: Frame) -> Frame | None:
@@ -166,19 +179,29 @@ class Camera:
         step = max(0.0, frame.time - self._last.time) if self._last else 0.0
         seen_before, self._last = self._in_last, frame
         self._in_last = {track.number for track in tracks if track.last_seen == frame.time}
-        self._outbox.put([self._event(transition, frame, "left") for transition in transitions])
+        self._put(transitions, frame, "left")
+        self._summary.see(track.number for track in tracks)
         for track in tracks:
             if track.number in self._in_last:
                 seconds = step if track.number in seen_before else min(step, LONGEST_STEP)
-                self._series.face_seconds[self._labels[track.emotion]].inc(seconds)
+                emotion = self._labels[track.emotion]
+                self._summary.add_time(emotion, seconds)
+                if not self._aggregate:
+                    self._series.face_seconds[emotion].inc(seconds)
         self._series.faces_in_view.set(len(tracks))
         self._tell_view(tracks, frame.captured)
 
     def _closed(self, transitions: Sequence[Transition], reason: EndReason) -> None:
         last = self._last
         if last is not None:
-            self._outbox.put([self._event(transition, last, reason) for transition in transitions])
+            self._put(transitions, last, reason)
         self._tell_view([], 0.0, now=True)
+
+    def _put(self, transitions: Sequence[Transition], frame: Frame, end_reason: EndReason) -> None:
+        if self._aggregate:
+            self._series.faces.inc(sum(transition.type == "start" for transition in transitions))
+        else:
+            self._outbox.put([self._event(transition, frame, end_reason) for transition in transitions])
 
     def _event(self, transition: Transition, frame: Frame, end_reason: EndReason) -> Event:
         def wall(time: float) -> float:
@@ -224,6 +247,10 @@ class Camera:
 
     def _tell_view(self, tracks: Sequence[Track], time: float, now: bool = False) -> None:
         """Send the retained summary of the view when it has changed, at most once a second unless `now`."""
+        if self._aggregate:
+            if now:
+                self._set_state(f"{self.name}/emotion", b"")  # what was retained before goes
+            return
         dominant = Counter(self._labels[track.emotion] for track in tracks).most_common(1)
         view = (len(tracks), dominant[0][0] if dominant else "none")
         if view == self._view or (not now and time - self._view_sent < VIEW_INTERVAL):

@@ -37,6 +37,11 @@ class CameraSeries:
     face_seconds: dict[str, Counter]
     events: dict[str, Counter]
 
+    def dropped(self) -> int:
+        """Return how many frames no result came of, since the start."""
+        counters = self.frames_dropped.values()
+        return int(sum(sample.value for counter in counters for sample in next(iter(counter.collect())).samples))
+
 
 class Metrics:
     """The daemon's series, in a registry of their own.

@@ -28,6 +28,7 @@ from edge.store import (
     Row,
     Store,
     is_damage,
+    remove_damaged,
     set_aside,
 )
 
@@ -113,8 +114,11 @@ class Outbox:
         self._wall, self._monotonic = time.time(), time.monotonic()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
-    def start(self) -> None:
+    def start(self, keep_events: bool = True) -> None:
         """Open the file, end the faces that an earlier run left open, and begin to write.
+
+        Args:
+            keep_events: whether events that wait, and all that is known of faces, are kept; summaries always are.
 
         Raises:
             OutboxBusyError: another process uses the file.
@@ -127,7 +131,10 @@ class Outbox:
             raise
         except FAULTS as error:
             self._recover(error)
-        self._end_faces()
+        if keep_events:
+            self._end_faces()
+        else:
+            self._forget_events()
         self._thread.start()
 
     def stop(self, timeout: float) -> int:
@@ -550,6 +557,27 @@ class Outbox:
             self._recount()
             self._all_in_memory = True
         remains.close()
+
+    def _forget_events(self) -> None:
+        """Delete every event, and leave no trace of it in the folder."""
+        assert self._path is not None  # noqa: S101 - for mypy
+        self._orphans = {}
+        with self._changed:
+            self._next_changes.opened = {}
+            for queue in (self._ready, waiting := OrderedDict((e.message.id, e) for e in self._incoming)):
+                for entry in [entry for entry in queue.values() if entry.message.kind == "event"]:
+                    del queue[entry.message.id]
+            self._incoming = list(waiting.values())
+            self._recount()
+        try:
+            if self._store is not None:
+                self._store.forget("event")
+                self._store.erase()
+                count, size, self._highest = self._store.totals()
+                self._count, self._bytes, self._faces = self._count + count, self._bytes + size, set()
+            remove_damaged(self._path)
+        except FAULTS as error:
+            self._recover(error)
 
     def _end_faces(self) -> None:
         """End the faces that an earlier run left open: nobody knows when they left, only what was last said of them."""

@@ -51,6 +51,8 @@ class Service:
         bundle = read_bundle(settings.model)
         model = f"{bundle.info.name} {bundle.info.version}"
         self._stopping = threading.Event()
+        self._aggregate = settings.privacy == "aggregate"
+        self._summary_period = settings.summary.period
         self._metrics = Metrics(settings.node, __version__)
         self._metrics.model(bundle.info.name, bundle.info.version)
         self._outbox = Outbox(
@@ -82,10 +84,13 @@ class Service:
                 outbox=self._outbox,
                 set_state=self._publisher.set_state,
                 metrics=self._metrics,
+                least_people=settings.min_people if self._aggregate else None,
             )
             for name, camera in settings.cameras.items()
         ]
         self._model = model
+        self._said = b""
+        self._stuck: set[str] = set()
 
     def run(self) -> int:
         """Run until a signal, the end of every file, or a failure; returns the exit code.
@@ -97,9 +102,9 @@ class Service:
         cv2.setNumThreads(1)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        self._outbox.start()
+        self._outbox.start(keep_events=not self._aggregate)
         self._http.start()
-        self._publisher.set_state("status", self._online())
+        self._say_online()
         self._publisher.start()
         self._pipeline.start()
         for camera in self._cameras:
@@ -118,6 +123,10 @@ class Service:
             self._pipeline.stuck(now) or publisher.stuck(now) or publisher.dead() or outbox.stuck(now) or outbox.dead()
         )
 
+    def _say_online(self) -> None:
+        self._said = self._online()
+        self._publisher.set_state("status", self._said)
+
     def _online(self) -> bytes:
         problem = self._outbox.problem()
         problems = [problem] if problem else []
@@ -125,31 +134,35 @@ class Service:
 
     def _supervise(self) -> None:
         tick = min(TICK, systemd.watchdog_seconds() or TICK)
-        publishing = committing = True
-        status = self._online()
+        summary_at = time.monotonic() + self._summary_period
         while not self._stopping.wait(tick) and not self._failed():
             now = time.monotonic()
-            if publishing and self._publisher.stuck(now):
-                self._metrics.stalls["publish"].inc()
-            publishing = not self._publisher.stuck(now)
-            if committing and self._outbox.stuck(now):
-                self._metrics.stalls["commit"].inc()
-            committing = not self._outbox.stuck(now)
-            if status != self._online():
-                status = self._online()
-                self._publisher.set_state("status", status)
-            late = self._pipeline.check(now)
-            if late:
-                self._metrics.stalls["analysis"].inc(late)
-            for camera in self._cameras:
-                if camera.capture.check(now):
-                    self._metrics.stalls["capture"].inc()
+            self._check(now)
+            if now >= summary_at:
+                summary_at += self._summary_period
+                for camera in self._cameras:
+                    camera.summarise()
+            if self._said != self._online():
+                self._say_online()
             if self.progress():
                 systemd.notify(WATCHDOG=1)
             if all(camera.capture.finished.is_set() for camera in self._cameras):
                 log.info("every file has been played to its end")
                 self._deliver()
                 return
+
+    def _check(self, now: float) -> None:
+        """Count what makes no progress, each stall once, and skip or replace it where that can be done."""
+        for stage, stuck in (("commit", self._outbox.stuck(now)), ("publish", self._publisher.stuck(now))):
+            if stuck and stage not in self._stuck:
+                self._metrics.stalls[stage].inc()
+            (self._stuck.add if stuck else self._stuck.discard)(stage)
+        late = self._pipeline.check(now)
+        if late:
+            self._metrics.stalls["analysis"].inc(late)
+        for camera in self._cameras:
+            if camera.capture.check(now):
+                self._metrics.stalls["capture"].inc()
 
     def _deliver(self) -> None:
         """Give the broker time to take the events of files that have ended."""
@@ -176,9 +189,9 @@ class Service:
         lost = self._outbox.stop(STOP_OUTBOX)
         if lost:
             self._metrics.events_dropped["stopped"].inc(lost)
-            log.warning("stopped with %d events neither delivered nor on the disk; they are lost", lost)
+            log.warning("stopped with %d messages neither delivered nor on the disk; they are lost", lost)
         if waiting > lost:
-            log.warning("stopped with %d events that no broker took; kept for the next start", waiting - lost)
+            log.warning("stopped with %d messages that no broker took; kept for the next start", waiting - lost)
         self._http.stop()
         log.info("stopped")
 

@@ -244,6 +244,12 @@ class OutboxSettings(_Section):
     max_days: float = Field(7.0, gt=0, le=365)
 
 
+class SummarySettings(_Section):
+    """What each camera saw over a `period` of seconds."""
+
+    period: float = Field(60.0, ge=1, le=86_400)
+
+
 class MetricsSettings(_Section):
     """Where `/metrics`, `/healthz` and `/readyz` listen."""
 
@@ -277,6 +283,9 @@ class Settings(_Section):
     tracking: TrackingSettings = TrackingSettings()
     mqtt: MqttSettings = MqttSettings()
     outbox: OutboxSettings = Field(default_factory=OutboxSettings)
+    summary: SummarySettings = SummarySettings()
+    privacy: Literal["full", "aggregate"] = "full"
+    min_people: int = Field(3, ge=1, le=1000)
     metrics: MetricsSettings = MetricsSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

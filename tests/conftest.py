@@ -78,9 +78,15 @@ def broker(parts: Parts) -> Mosquitto:
 
 
 @pytest.fixture
-def subscriber(parts: Parts, broker: Mosquitto) -> Subscriber:
-    """A client of `broker` that gets every message."""
-    return parts.start(Subscriber(broker.port))
+def subscriber(parts: Parts, broker: Mosquitto, request: pytest.FixtureRequest) -> Iterator[Subscriber]:
+    """A client of `broker` that gets every message; those of daemons must keep to the schemas.
+
+    Tests that send messages of their own are marked `own_messages`.
+    """
+    client = parts.start(Subscriber(broker.port))
+    yield client
+    if "own_messages" not in request.keywords:
+        client.check_schemas()
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ class Told:
     def events(self):
         found = []
         while (message := self.outbox.offer(0)) is not None:
-            found.append(decode_event(message.payload))
+            found += [decode_event(message.payload)] if message.kind == "event" else []
         return found
 
     def views(self):

@@ -237,6 +237,7 @@ def test_right_password_connects(parts, node):
     assert retained(broker.port, STATUS, **login)["state"] == "online"
 
 
+@pytest.mark.own_messages
 @pytest.mark.parametrize("foreign", [b'{"state":"offline","reason":"lost"}', b'{"state":"offline"}', b""])
 def test_own_status_is_put_right(broker, subscriber, node, foreign):
     one = node(broker.port)
