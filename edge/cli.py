@@ -21,10 +21,14 @@ from edge.outbox_commands import outbox
 from edge.service import Service
 from edge.settings import Settings, SettingsError, load_settings
 from edge.store import OutboxBusyError
+from edge.watch import WatchError, watch
 
 DEFAULT_CONFIG = Path("/etc/emotion-edge/edge.yaml")
 #: Everything that a user can mend; printed as it is, without a traceback.
-MENDABLE = (SettingsError, BundleError, ImageError, HttpError, OutboxBusyError, DemoError, RuntimeMissingError)
+MENDABLE = (
+    *(SettingsError, BundleError, ImageError, HttpError, OutboxBusyError, DemoError),
+    *(RuntimeMissingError, WatchError),
+)
 config_option = click.option(
     "--config", "-c", type=click.Path(path_type=Path), help=f"Settings file. [default: {DEFAULT_CONFIG}]"
 )
@@ -121,6 +125,7 @@ def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model
 
 
 cli.add_command(outbox)
+cli.add_command(watch)
 
 
 def _portrait_line(box: tuple[float, ...], confidence: float, probabilities: dict[str, float]) -> str:

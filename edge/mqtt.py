@@ -156,7 +156,7 @@ class Publisher:
         try:
             session.client.connect(host, port, self._settings.keepalive)
         except (OSError, ValueError, paho.WebsocketConnectionError) as error:
-            self._complain(f"{where}: {_reason(error, self._tls is not None)}; trying again")
+            self._complain(f"{where}: {connection_failure(error, self._tls is not None)}; trying again")
             return False
         session.client.loop_start()
         session.answered.wait(ANSWER_TIMEOUT)
@@ -285,7 +285,7 @@ def tls_context(settings: MqttTlsSettings) -> ssl.SSLContext:
     return context
 
 
-def _reason(error: Exception, encrypted: bool) -> str:
+def connection_failure(error: Exception, encrypted: bool) -> str:
     """Say what failed, and what to look at."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not good: {error.verify_message} (check mqtt.tls.ca and the host's name)"

@@ -102,12 +102,12 @@ def test_plain_broker_on_the_tls_port_is_one_line(broker, authority, connect, ca
 
 def test_websockets(connect, monkeypatch):
     """The demo's broker, told to speak websockets: not every Mosquitto of Debian opens one where there is no IPv6."""
-    plain = amqtt.broker.Broker
+    plain = amqtt.broker.Broker.__init__
 
-    def over_websockets(config):
-        return plain({**config, "listeners": {"default": {**config["listeners"]["default"], "type": "ws"}}})
+    def over_websockets(self, config):
+        plain(self, {**config, "listeners": {"default": {**config["listeners"]["default"], "type": "ws"}}})
 
-    monkeypatch.setattr(amqtt.broker, "Broker", over_websockets)
+    monkeypatch.setattr(amqtt.broker.Broker, "__init__", over_websockets)
     settings = MqttSettings(port=free_port())
     embedded = EmbeddedBroker(settings)
     embedded.start()
