@@ -17,6 +17,7 @@ from edge.demo import DemoError, EmbeddedBroker, broker_answers, demo_settings, 
 from edge.events import Event
 from edge.http import HttpError
 from edge.litert import RuntimeMissingError
+from edge.mqtt import tls_context
 from edge.outbox_commands import outbox
 from edge.service import Service
 from edge.settings import Settings, SettingsError, load_settings
@@ -75,6 +76,8 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
 def check(config: Path) -> None:
     """Check a settings file and the model it names; says file, line and key of a mistake."""
     settings = load_settings(config)
+    if settings.mqtt.tls is not None:
+        tls_context(settings.mqtt.tls)
     try:
         bundle = read_bundle(settings.model)
     except BundleError as error:

@@ -4,8 +4,10 @@ import logging
 
 import amqtt.broker
 import pytest
+from click.testing import CliRunner
 
 import edge.mqtt
+from edge.cli import cli
 from edge.demo import EmbeddedBroker
 from edge.metrics import Metrics
 from edge.mqtt import Publisher
@@ -132,6 +134,14 @@ def test_files_that_are_no_certificates_are_one_line(tmp_path):
     (tmp_path / "x.pem").write_text("no certificate")
     with pytest.raises(SettingsError, match=r"^mqtt\.tls: \S*x\.pem.*; name PEM files, the key without a passphrase$"):
         edge.mqtt.tls_context(MqttTlsSettings(ca=tmp_path / "x.pem"))
+
+
+def test_check_looks_at_certificates(tmp_path):
+    (tmp_path / "x.pem").write_text("no certificate")
+    (tmp_path / "edge.yaml").write_text("cameras: {door: {source: 0}}\nmqtt: {tls: {ca: x.pem}}\n")
+    result = CliRunner().invoke(cli, ["check", str(tmp_path / "edge.yaml")])
+    assert "x.pem" in str(result.exception)
+    assert isinstance(result.exception, SettingsError)
 
 
 def test_key_with_a_passphrase_asks_nobody(authority, tmp_path):
