@@ -415,6 +415,19 @@ def test_full_disk_is_said_and_events_go_on_in_memory_until_it_is_mended(start, 
     assert numbers(offered(start(), 4)) == [1, 2, 4, 5]
 
 
+def test_a_face_that_came_and_went_while_the_disk_was_full_is_not_ended_again(start, monkeypatch):
+    monkeypatch.setattr(edge.outbox, "RETRY", 0.05)
+    outbox = start()
+    healed = failing(monkeypatch, sqlite3.OperationalError("database or disk is full"))
+    outbox.put([make_event(1)])
+    eventually(outbox.problem, 10, "problem")
+    outbox.put([end(2)])
+    healed.set()
+    eventually(lambda: not outbox.problem(), 10, "recovery")
+    outbox.stop(5)
+    assert len(start()) == 2
+
+
 def test_memory_is_bounded_while_the_disk_fails(start, told, monkeypatch):
     monkeypatch.setattr(edge.outbox, "MEMORY", 10 * len(end(100).encode()))
     failing(monkeypatch, sqlite3.OperationalError("disk I/O error"))
