@@ -385,8 +385,6 @@ class Outbox:
             changes.refused.update(since.refused)
             changes.closed += since.closed
             changes.opened.update(since.opened)
-            for face in since.closed:
-                changes.opened.pop(face, None)
             self._next_changes = changes
 
     def _offer_committed(self, unsaved: list[_Entry], fresh: list[_Entry]) -> None:
