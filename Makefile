@@ -11,7 +11,7 @@ TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint tools clean
+.PHONY: help run test lint faults tools clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 12
@@ -29,6 +29,9 @@ lint: $(STAMPS)/test ## style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+
+faults: $(STAMPS)/test tools ## what fails and what becomes of it, a row and a figure each, 20 minutes; SHORT=1, JSON=1
+	@$(BIN)/python -m tests.faults $(if $(SHORT),--short) $(if $(JSON),--json)
 
 clean: ## remove the virtual environment and what the tools left behind
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

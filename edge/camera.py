@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
@@ -19,6 +20,8 @@ from edge.pipeline import TICKET_TIMEOUT, Lane, Pipeline
 from edge.schedule import Schedule
 from edge.settings import CameraSettings
 from edge.sources import make_source
+from edge.store import Message
+from edge.summary import Summary
 from edge.tracking import Rules, Track, Tracker, Transition
 from edge.zones import FaceFilter
 
@@ -37,8 +40,14 @@ class EventSink(Protocol):
 
     epoch: int
 
+    def number(self, camera: str) -> int:
+        """Return the number of a camera's next event; (`epoch`, number) never goes back."""
+
     def put(self, events: Iterable[Event]) -> None:
         """Take events in order; never waits."""
+
+    def put_message(self, message: Message) -> None:
+        """Take another message; never waits."""
 
 
 class Camera:
@@ -57,6 +66,8 @@ class Camera:
         set_state: takes retained states, topic (below the node's) and payload.
         metrics: counts.
         factory: makes the source of the settings.
+        least_people: privacy: nothing is said of single faces, and emotions only in summaries of at least so many
+            people; none to say everything.
     """
 
     def __init__(
@@ -74,6 +85,7 @@ class Camera:
         set_state: Callable[[str, bytes], None],
         metrics: Metrics,
         factory: SourceFactory = make_source,
+        least_people: int | None = None,
     ) -> None:
         self.name = name
         self._node = node
@@ -82,7 +94,9 @@ class Camera:
         self._outbox = outbox
         self._set_state = set_state
         self._metrics = metrics
-        self._series = metrics.camera(name, labels)
+        self._aggregate = least_people is not None
+        self._series = metrics.camera(name, () if self._aggregate else labels)
+        self._summary = Summary(node, name, labels, model, least_people or 0)
         self._slot = Slot(settings.recorded, pipeline.wake, self._series.frames_dropped["replaced"].inc)
         tracker = Tracker(rules)
         counts = FaceFilter(settings.zones, settings.masks, settings.min_face)
@@ -94,7 +108,7 @@ class Camera:
         self._in_last: set[int] = set()
         self._size: tuple[int, ...] | None = None
         self._first_seen: dict[int, float] = {}
-        self._seq = 0
+        self._face_ids: dict[int, str] = {}
         self._view: tuple[int, str] | None = None
         self._view_sent = float("-inf")
         self._complaint = ""
@@ -111,25 +125,33 @@ class Camera:
         self._series.paused.set(0)
         self._set_state(f"{self.name}/status", state("offline", reason="starting"))
         self._tell_view([], 0.0, now=True)
+        self._summary.begin(time.time())
         self.capture.start()
 
     def stop_reading(self, timeout: float) -> None:
         """Stop reading, within `timeout` seconds."""
         self.capture.stop(timeout)
 
+    def summarise(self) -> None:
+        """Say what was seen since the last time."""
+        self._outbox.put_message(self._summary.tell(time.time(), self._series.dropped(), self._outbox.epoch))
+
     def stop(self) -> None:
         """End every face and say that the camera is stopped; after the workers have stopped."""
         self._lane.end_faces("stopped", self._closed)
+        self.summarise()
         self._set_state(f"{self.name}/status", state("offline", reason="stopped"))
 
     def change_model(self, labels: tuple[str, ...], model: str) -> None:
         """Go on with another model, by which the workers analyse already; faces in view end."""
 
         def changed() -> None:
+            self.summarise()  # up to here by the old one
+            self._summary.change_model(labels, model)
             self._labels, self._model, self._series = labels, model, series
             self._tell_view([], 0.0, now=True)
 
-        series = self._metrics.camera(self.name, labels)
+        series = self._metrics.camera(self.name, () if self._aggregate else labels)
         self._lane.change_model(series, self._closed, changed)
 
     def captured(self, frame: Frame) -> Frame | None:
@@ -191,45 +213,58 @@ class Camera:
         step = max(0.0, frame.time - self._last.time) if self._last else 0.0
         seen_before, self._last = self._in_last, frame
         self._in_last = {track.number for track in tracks if track.last_seen == frame.time}
-        self._outbox.put([self._event(transition, frame, "left") for transition in transitions])
+        self._put(transitions, frame, "left")
+        self._summary.see(track.number for track in tracks)
         for track in tracks:
             if track.number in self._in_last:
                 seconds = step if track.number in seen_before else min(step, LONGEST_STEP)
-                self._series.face_seconds[self._labels[track.emotion]].inc(seconds)
+                emotion = self._labels[track.emotion]
+                self._summary.add_time(emotion, seconds)
+                if not self._aggregate:
+                    self._series.face_seconds[emotion].inc(seconds)
         self._series.faces_in_view.set(len(tracks))
         self._tell_view(tracks, frame.captured)
 
     def _closed(self, transitions: Sequence[Transition], reason: EndReason) -> None:
         last = self._last
         if last is not None:
-            self._outbox.put([self._event(transition, last, reason) for transition in transitions])
+            self._put(transitions, last, reason)
         self._tell_view([], 0.0, now=True)
+
+    def _put(self, transitions: Sequence[Transition], frame: Frame, end_reason: EndReason) -> None:
+        if self._aggregate:
+            self._series.faces.inc(sum(transition.type == "start" for transition in transitions))
+        else:
+            self._outbox.put([self._event(transition, frame, end_reason) for transition in transitions])
 
     def _event(self, transition: Transition, frame: Frame, end_reason: EndReason) -> Event:
         def wall(time: float) -> float:
             return frame.wall - (frame.time - time)
 
+        number, epoch = self._outbox.number(self.name), self._outbox.epoch
         if transition.type == "start":
+            self._face_ids[transition.number] = f"{self._node}-{self.name}-{epoch}-{number}"
             # Kept, so that a step of the wall clock does not change it between a face's events.
             self._first_seen[transition.number] = wall(transition.first_seen)
             self._series.faces.inc()
         first_seen = self._first_seen.get(transition.number, wall(transition.first_seen))
+        face_id = self._face_ids[transition.number]
         if transition.type == "end":
             self._first_seen.pop(transition.number, None)
+            del self._face_ids[transition.number]
         self._series.events[transition.type].inc()
-        self._seq += 1
-        time, epoch = wall(transition.time), self._outbox.epoch
+        time = wall(transition.time)
         return Event(
-            id=event_id(self._node, self.name, epoch, self._seq, time),
+            id=event_id(self._node, self.name, epoch, number, time),
             epoch=epoch,
-            seq=self._seq,
+            seq=number,
             node=self._node,
             camera=self.name,
             type=transition.type,
             time=time,
             first_seen=first_seen,
             face=EventFace(
-                f"{self._node}-{self.name}-{epoch}-{transition.number}",
+                face_id,
                 _clipped(transition.box),
                 round(transition.confidence, 4),
             ),
@@ -246,6 +281,10 @@ class Camera:
 
     def _tell_view(self, tracks: Sequence[Track], time: float, now: bool = False) -> None:
         """Send the retained summary of the view when it has changed, at most once a second unless `now`."""
+        if self._aggregate:
+            if now:
+                self._set_state(f"{self.name}/emotion", b"")  # what was retained before goes
+            return
         dominant = Counter(self._labels[track.emotion] for track in tracks).most_common(1)
         view = (len(tracks), dominant[0][0] if dominant else "none")
         if view == self._view or (not now and time - self._view_sent < VIEW_INTERVAL):

@@ -18,14 +18,21 @@ from edge.demo import DemoError, EmbeddedBroker, broker_answers, demo_settings, 
 from edge.events import Event
 from edge.http import HttpError
 from edge.litert import RuntimeMissingError
+from edge.mqtt import tls_context
+from edge.outbox_commands import outbox
 from edge.replay import ReplayError, replay_settings
 from edge.replay import replay as play
 from edge.service import Service
 from edge.settings import Settings, SettingsError, load_settings
+from edge.store import OutboxBusyError
+from edge.watch import WatchError, watch
 
 DEFAULT_CONFIG = Path("/etc/emotion-edge/edge.yaml")
 #: Everything that a user can mend; printed as it is, without a traceback.
-MENDABLE = (SettingsError, BundleError, ImageError, HttpError, DemoError, ReplayError, RuntimeMissingError)
+MENDABLE = (
+    *(SettingsError, BundleError, ImageError, HttpError, OutboxBusyError, DemoError),
+    *(ReplayError, RuntimeMissingError, WatchError),
+)
 config_option = click.option(
     "--config", "-c", type=click.Path(path_type=Path), help=f"Settings file. [default: {DEFAULT_CONFIG}]"
 )
@@ -52,7 +59,7 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
         raise click.UsageError("--source goes without --config; name cameras in the settings file")
     settings = demo_settings(source) if demo and config is None else load_settings(config or DEFAULT_CONFIG)
     logging.basicConfig(format="%(levelname)s %(message)s", level=settings.log_level.upper(), stream=sys.stderr)
-    service = Service(settings, published=_print_event if print_events or demo else _ignore)
+    service = Service(settings, published=_print_event if print_events or demo else None)
     broker = None
     if demo:
         if not broker_answers(settings.mqtt):
@@ -72,6 +79,8 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
 def check(config: Path) -> None:
     """Check a settings file and the model it names; says file, line and key of a mistake."""
     settings = load_settings(config)
+    if settings.mqtt.tls is not None:
+        tls_context(settings.mqtt.tls)
     try:
         bundle = read_bundle(settings.model)
     except BundleError as error:
@@ -145,6 +154,10 @@ def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model
         sys.exit(2)
 
 
+cli.add_command(outbox)
+cli.add_command(watch)
+
+
 def _portrait_line(box: tuple[float, ...], confidence: float, probabilities: dict[str, float]) -> str:
     x, y, width, height = (round(value) for value in box)
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
@@ -167,10 +180,6 @@ def _print_event(event: Event) -> None:
     # Whoever read the output may have gone, as in `run --print | head`; events go on to the broker all the same.
     with contextlib.suppress(BrokenPipeError):
         click.echo(event_line(event))
-
-
-def _ignore(_event: Event) -> None:
-    """Do nothing with an event."""
 
 
 def main() -> None:

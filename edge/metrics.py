@@ -17,7 +17,7 @@ ACK_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 EVENT_TYPES = ("start", "change", "end")
 DROPPED_FRAMES = ("replaced", "timeout", "failed", "unusable", "rate", "still", "behind", "model")
 CAPTURE_INCIDENTS = ("drained", "reopened", "resized")
-DROPPED_EVENTS = ("overflow", "refused", "stopped")
+DROPPED_EVENTS = ("overflow", "expired", "damaged", "refused", "stopped")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class CameraSeries:
     incidents: dict[str, Counter]
     face_seconds: dict[str, Counter]
     events: dict[str, Counter]
+
+    def dropped(self) -> int:
+        """Return how many frames no result came of, since the start."""
+        counters = self.frames_dropped.values()
+        return int(sum(sample.value for counter in counters for sample in next(iter(counter.collect())).samples))
 
 
 class Metrics:
@@ -92,8 +97,9 @@ class Metrics:
         self._outbox_events = self._gauge("outbox_events", "Events waiting for the broker.")
         self._outbox_bytes = self._gauge("outbox_bytes", "Size of the events waiting for the broker.")
         self._outbox_oldest = self._gauge("outbox_oldest_seconds", "Age of the oldest event waiting.")
+        self._outbox_durable = self._gauge("outbox_durable", "Whether events are written to the disk.")
         stalls = self._counter("watchdog_stalls_total", "Times a stage made no progress within its limit.", "stage")
-        self.stalls = {name: stalls.labels(name) for name in ("capture", "analysis", "publish")}
+        self.stalls = {name: stalls.labels(name) for name in ("capture", "analysis", "commit", "publish")}
         self._build_info = self._gauge("build_info", "Always 1.", "version", "python", "node")
         self._build_info.labels(version, platform.python_version(), node).set(1)
         self._model_info = self._gauge("model_info", "The emotion model in use; always 1.", "name", "version")
@@ -137,8 +143,15 @@ class Metrics:
         self.host_temperature.set_function(temperature)
         self.host_throttled.set_function(throttled)
 
-    def outbox(self, events: Callable[[], int], size: Callable[[], int], oldest: Callable[[], float]) -> None:
+    def outbox(
+        self,
+        events: Callable[[], int],
+        size: Callable[[], int],
+        oldest: Callable[[], float],
+        durable: Callable[[], bool] = lambda: True,
+    ) -> None:
         """Read the queue's figures when asked for."""
+        self._outbox_durable.set_function(durable)
         self._outbox_events.set_function(events)
         self._outbox_bytes.set_function(size)
         self._outbox_oldest.set_function(oldest)

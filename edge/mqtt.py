@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -19,10 +20,11 @@ from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.events import Event, state
+from edge.events import Event, decode_event, state
 from edge.metrics import Metrics
 from edge.outbox import Outbox
-from edge.settings import MqttSettings
+from edge.settings import MqttSettings, MqttTlsSettings, SettingsError
+from edge.store import Message
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ UNSUPPORTED_VERSION = 0x84
 SESSION_TAKEN_OVER = 0x8E
 #: A refusal of one message that another try will not change (MQTT 5, 3.4.2.1); others are tried again.
 FINAL_REFUSALS = {0x90, 0x95, 0x99}
+#: Bytes of a publish beside topic and payload, at most.
+OVERHEAD = 16
 EVENTS_WITHHELD = "broker: does not take events now (not allowed, or over its quota); they are kept, trying again"
 LAST_WILL = state("offline", reason="lost")
 
@@ -66,7 +70,7 @@ class Publisher:
         node: str,
         outbox: Outbox,
         metrics: Metrics,
-        published: Callable[[Event], None] = lambda _: None,
+        published: Callable[[Event], None] | None = None,
     ) -> None:
         self.connected = threading.Event()
         self.base = f"{settings.base}/{node}"
@@ -78,7 +82,10 @@ class Publisher:
         self._states: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._leave = threading.Event()
-        self._protocol = MQTTProtocolVersion.MQTTv5
+        self._addresses = settings.addresses
+        self._at = 0
+        self._protocols = [MQTTProtocolVersion.MQTTv5] * len(self._addresses)
+        self._tls = tls_context(settings.tls) if settings.tls else None
         self._session: _Session | None = None
         self._connections = 0
         self._complaint = ""
@@ -87,6 +94,8 @@ class Publisher:
 
     def start(self) -> None:
         """Begin to connect."""
+        if self._settings.tls is not None and self._settings.tls.insecure:
+            log.warning("broker: mqtt.tls.insecure takes any certificate; name the authority's as mqtt.tls.ca")
         self._thread.start()
 
     def stop(self, timeout: float) -> int:
@@ -106,7 +115,9 @@ class Publisher:
     def stuck(self, now: float) -> bool:
         """Tell whether the thread has been inside one attempt to connect, or one publish, for too long."""
         since = self._busy_since
-        return since is not None and now - since > STUCK
+        # paho gives a TLS handshake as long as the keep-alive.
+        limit = STUCK + (self._settings.keepalive if self._tls else 0)
+        return since is not None and now - since > limit
 
     def set_state(self, topic: str, payload: bytes) -> None:
         """Keep `payload` as the retained value of `topic` (below `<base>/<node>/`) and send it if connected."""
@@ -120,7 +131,7 @@ class Publisher:
         attempt = 0
         while not self._leave.is_set():
             self._busy_since = time.monotonic()
-            session = _Session(self, self._protocol)
+            session = _Session(self, self._protocols[self._at])
             again_at_once = self._connect(session)
             if session.accepted:
                 self._serve(session)
@@ -129,6 +140,9 @@ class Publisher:
             self._outbox.withdraw()
             if session.accepted and not session.withheld:
                 attempt = 0
+            elif not again_at_once:
+                self._at = (self._at + 1) % len(self._addresses)
+                again_at_once = self._at > 0  # the pause comes when all have been tried
             self._busy_since = None
             if not again_at_once and not self._leave.is_set():
                 pause = BACK_OFF[min(attempt, len(BACK_OFF) - 1)]
@@ -137,11 +151,12 @@ class Publisher:
 
     def _connect(self, session: _Session) -> bool:
         """Connect and wait for the answer; tells whether to try again at once, with the older protocol."""
-        where = f"broker {self._settings.host}:{self._settings.port}"
+        host, port = self._addresses[self._at]
+        where = f"broker {host}:{port}"
         try:
-            session.client.connect(self._settings.host, self._settings.port, self._settings.keepalive)
-        except (OSError, ValueError) as error:
-            self._complain(f"{where}: {error}; trying again")
+            session.client.connect(host, port, self._settings.keepalive)
+        except (OSError, ValueError, paho.WebsocketConnectionError) as error:
+            self._complain(f"{where}: {connection_failure(error, self._tls is not None)}; trying again")
             return False
         session.client.loop_start()
         session.answered.wait(ANSWER_TIMEOUT)
@@ -152,22 +167,22 @@ class Publisher:
             return False
         if session.refusal == UNSUPPORTED_VERSION and session.protocol is MQTTProtocolVersion.MQTTv5:
             log.info("%s: speaks no MQTT 5, using 3.1.1", where)
-            self._protocol = MQTTProtocolVersion.MQTTv311
+            self._protocols[self._at] = MQTTProtocolVersion.MQTTv311
             return True
         if session.refusal is None and session.protocol is MQTTProtocolVersion.MQTTv5:
             # A broker of 3.1.1 can misread a CONNECT of version 5 that carries a will, and answer nothing (amqtt 0.12).
-            self._protocol = MQTTProtocolVersion.MQTTv311
+            self._protocols[self._at] = MQTTProtocolVersion.MQTTv311
             return True
         if session.refusal is None:
-            self._protocol = MQTTProtocolVersion.MQTTv5
+            self._protocols[self._at] = MQTTProtocolVersion.MQTTv5
         self._complain(f"{where}: {session.complaint or 'no answer to the connection request'}; trying again")
         return False
 
     def _complain(self, line: str) -> None:
-        """Log a failure once, not at every try."""
-        if line != self._complaint and not self._leave.is_set():
+        """Log a failure once, not at every try, and each of several brokers' too."""
+        if line not in self._complaint.splitlines() and not self._leave.is_set():
             log.warning("%s", line)
-        self._complaint = line
+            self._complaint = "\n".join([*self._complaint.splitlines(), line][-len(self._addresses) :])
 
     def _serve(self, session: _Session) -> None:
         """Publish over one connection until it is lost or we leave."""
@@ -184,32 +199,36 @@ class Publisher:
         while not session.lost.is_set() and not self._leave.is_set():
             self._busy_since = time.monotonic()
             session.settle()
+            if session.deaf():
+                self._complain("broker: the network thread died; connecting again")
+                session.withheld = True
+                break
             if session.overdue(time.monotonic()):
                 self._complain(f"broker: no acknowledgement for {ACK_TIMEOUT:.0f} s; connecting again")
                 break
             if session.full():
                 session.settle(timeout=0.2)
                 continue
-            event = self._outbox.offer(timeout=0.02 if session.waiting() else 0.2)
-            if event is not None:
-                session.publish(f"{self.base}/{event.camera}/event", event)
+            message = self._outbox.offer(timeout=0.02 if session.waiting() else 0.2)
+            if message is not None:
+                session.publish(f"{self.base}/{message.camera}/{message.kind}", message)
         with self._lock:
             self._session = None
             self.connected.clear()
         self._metrics.mqtt_connected.set(0)
 
-    def acknowledged(self, event_id: str, seconds: float) -> None:
-        """The broker has the event."""
+    def acknowledged(self, message_id: str, seconds: float) -> None:
+        """The broker has the message."""
         self._metrics.publish_ack.observe(seconds)
-        event = self._outbox.acknowledge(event_id)
-        if event is not None:
-            self._published(event)
+        message = self._outbox.acknowledge(message_id)
+        if message is not None and message.kind == "event" and self._published is not None:
+            self._published(decode_event(message.payload))
 
-    def refused(self, event_id: str, reason: ReasonCode) -> None:
-        """The broker will never take the event."""
-        if self._outbox.acknowledge(event_id) is not None:
+    def refused(self, message_id: str, reason: object) -> None:
+        """The broker will never take the message."""
+        if self._outbox.refuse(message_id, str(reason)):
             self._metrics.events_dropped["refused"].inc()
-            log.warning("broker refused event %s: %s", event_id, reason)
+            log.warning("broker refused %s for good: %s; set aside, see emotion-edge outbox ls", message_id, reason)
 
     def withheld(self, reason: ReasonCode) -> None:
         """The broker does not take events now; they are kept."""
@@ -229,14 +248,50 @@ class Publisher:
             CallbackAPIVersion.VERSION2,
             client_id=f"emotion-edge-{self._node}",
             protocol=protocol,
+            transport=self._settings.transport,
             reconnect_on_failure=False,  # or its thread waits a second before it ends
         )
+        if self._settings.transport == "websockets":
+            client.ws_set_options(self._settings.path)
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
         if self._settings.username is not None:
             password = self._settings.password
             client.username_pw_set(self._settings.username, password.get_secret_value() if password else None)
         client.will_set(f"{self.base}/status", LAST_WILL, qos=1, retain=True)
         client.connect_timeout = CONNECT_TIMEOUT
         return client
+
+
+def tls_context(settings: MqttTlsSettings) -> ssl.SSLContext:
+    """Return how to encrypt.
+
+    Raises:
+        SettingsError: a certificate or key cannot be used.
+    """
+    try:
+        context = ssl.create_default_context(cafile=settings.ca)
+        if settings.certificate is not None:
+            # A key with a passphrase would be asked for at the terminal.
+            context.load_cert_chain(settings.certificate, settings.key, password=lambda: b"")
+    except OSError as error:  # ssl.SSLError is one
+        files = ", ".join(str(path) for path in settings.files.values())
+        raise SettingsError(f"mqtt.tls: {files}: {error}; name PEM files, the key without a passphrase") from None
+    if settings.alpn:
+        context.set_alpn_protocols(list(settings.alpn))
+    if settings.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def connection_failure(error: Exception, encrypted: bool) -> str:
+    """Say what failed, and what to look at."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not good: {error.verify_message} (check mqtt.tls.ca and the host's name)"
+    if isinstance(error, ssl.SSLError | ConnectionResetError) and encrypted:
+        return f"no TLS: {error} (check mqtt.port, mqtt.tls)"
+    return str(error)
 
 
 class _Session:
@@ -253,6 +308,7 @@ class _Session:
         self.complaint = ""
         self.withheld = False
         self._publisher = publisher
+        self._largest = float("inf")
         # paho calls back under a lock that its publish() takes too. So the callback takes none of ours: it only leaves
         # a note, and everything about events happens in the publisher's thread.
         self._answers: queue.SimpleQueue[tuple[int, ReasonCode, float]] = queue.SimpleQueue()
@@ -276,11 +332,19 @@ class _Session:
         oldest = next(iter(self._under_way.values()), None)
         return oldest is not None and now - oldest[1] > ACK_TIMEOUT
 
-    def publish(self, topic: str, event: Event) -> None:
-        """Send an event."""
+    def deaf(self) -> bool:
+        """Tell whether the thread that hears the broker has ended without a word, as paho's can."""
+        thread = self.client._thread
+        return not self.lost.is_set() and (thread is None or not thread.is_alive())
+
+    def publish(self, topic: str, message: Message) -> None:
+        """Send a message of the outbox; one larger than the broker takes would cost the connection, each time anew."""
         sent = time.monotonic()
-        info = self.client.publish(topic, event.encode(), qos=1)
-        self._under_way[info.mid] = (event.id, sent)
+        if len(topic) + message.size + OVERHEAD > self._largest:
+            self._publisher.refused(message.id, f"larger than the {self._largest} bytes that the broker takes")
+            return
+        info = self.client.publish(topic, message.payload, qos=1, retain=message.kind == "summary")
+        self._under_way[info.mid] = (message.id, sent)
 
     def settle(self, timeout: float = 0.0) -> None:
         """Act on the acknowledgements that have come, waiting up to `timeout` seconds for the first."""
@@ -314,7 +378,8 @@ class _Session:
         self.client.disconnect()
         self.client.loop_stop()
 
-    def _on_connect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
+    def _on_connect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, properties: Any) -> None:
+        self._largest = getattr(properties, "MaximumPacketSize", None) or self._largest
         self.accepted = not reason.is_failure
         if reason.is_failure:
             self.refusal = reason.value

@@ -1,111 +1,601 @@
-"""The queue between those who make events and the publisher.
+"""The queue between those who make events and the publisher: on disk from 50 ms after they were made until delivered.
 
-In memory for now; a durable one will keep this interface: events stay until the broker has acknowledged them.
+Who makes events never waits for the disk: a thread of its own writes them in groups. A message is offered to the
+publisher once it is committed, and removed once the broker has acknowledged it. While the file cannot be written, the
+queue is a small one in memory, and says so.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from edge.events import Event
+from edge.events import Event, decode_event, event_id
+from edge.store import (
+    FAULTS,
+    Changes,
+    Durability,
+    Lock,
+    Message,
+    OutboxBusyError,
+    Remains,
+    Row,
+    Store,
+    is_damage,
+    remove_damaged,
+    set_aside,
+)
+
+log = logging.getLogger(__name__)
+
+#: The first event of a group waits so long for others, seconds; the commit has the rest of the 50 ms.
+GROUP = 0.035
+#: What was acknowledged is removed with the next group, or after so many seconds.
+TIDY = 1.0
+#: Between attempts to write to a file that could not be written, seconds.
+RETRY = 5.0
+#: Between looks for messages that are too old, seconds.
+EXPIRE = 60.0
+#: Most committed messages that are kept in memory too; the rest is read when these are gone.
+PAGE = 512
+#: Most bytes that wait in memory for a file that cannot be written.
+MEMORY = 8 << 20
+#: A commit that takes longer than this is no progress, seconds.
+STUCK = 30.0
 
 
-class _Entry(NamedTuple):
-    """An event, since when it waits (monotonic clock), and its size as it would be sent."""
+@dataclass
+class _Entry:
+    """A message, when it was made (seconds since 1970), its row once it is committed, and whether it is under way."""
 
-    event: Event
-    since: float
-    size: int
+    message: Message
+    made: float
+    row: int | None = None
+    offered: bool = False
 
 
 class Outbox:
-    """A bounded queue; when it is full the oldest event goes, of those not under way to the broker.
+    """A bounded queue that outlives its process; when it is full the oldest goes, of those not under way.
 
     Args:
-        limit: most events kept.
-        dropped: called with the number of events dropped because of the limit.
+        path: of the file; without one everything is in memory only.
+        durability: `full`: committed means on the disk. `normal`: a power loss can cost what was committed since the
+            system last wrote it out; the death of the process costs nothing.
+        most_bytes: of all messages that wait.
+        most_seconds: that a message waits.
+        dropped: called with reason and number of messages that will never be delivered.
+
+    Attributes:
+        epoch: milliseconds since 1970 when the numbers of events began; later than any before.
     """
 
-    def __init__(self, limit: int = 10_000, dropped: Callable[[int], None] = lambda _: None) -> None:
-        # Milliseconds since 1970: later than any epoch before, as long as the clock does not go back.
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        durability: Durability = "full",
+        most_bytes: int = 64 << 20,
+        most_seconds: float = 7 * 86_400.0,
+        dropped: Callable[[str, int], None] = lambda _reason, _count: None,
+    ) -> None:
         self.epoch = time.time_ns() // 1_000_000
-        self._limit = limit
+        self._path = path
+        self._durability = durability
+        self._most_bytes = most_bytes
+        self._most_seconds = most_seconds
         self._dropped = dropped
-        self._events: OrderedDict[str, _Entry] = OrderedDict()
-        self._bytes = 0
-        self._offered: set[str] = set()
         self._changed = threading.Condition()
+        self._numbers: dict[str, int] = {}
+        # A message goes from _incoming to the file and from there to _ready, where it stays until acknowledged.
+        self._incoming: list[_Entry] = []
+        self._waiting_since = 0.0
+        self._ready: OrderedDict[str, _Entry] = OrderedDict()
+        self._count = self._bytes = 0
+        # What the next commit does beside adding; faces that the file knows of.
+        self._next_changes = Changes()
+        self._tidy_at = 0.0
+        self._faces: set[str] = set()
+        self._orphans: dict[str, bytes] = {}
+        # Rows above _loaded, up to _highest, are in the file only.
+        self._highest = self._loaded = 0
+        self._all_in_memory = False
+        self._store: Store | None = None
+        self._lock: Lock | None = None
+        self._problem = ""
+        self._retry_at = self._expire_at = 0.0
+        self._leaving = False
+        self._busy_since: float | None = None
+        self._wall, self._monotonic = time.time(), time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
+
+    def start(self, keep_events: bool = True) -> None:
+        """Open the file, end the faces that an earlier run left open, and begin to write.
+
+        Args:
+            keep_events: whether events that wait, and all that is known of faces, are kept; summaries always are.
+
+        Raises:
+            OutboxBusyError: another process uses the file.
+        """
+        if self._path is None:
+            return
+        try:
+            self._open()
+        except OutboxBusyError:
+            raise
+        except FAULTS as error:
+            self._recover(error)
+        if keep_events:
+            self._end_faces()
+        else:
+            self._forget_events()
+        self._thread.start()
+
+    def stop(self, timeout: float) -> int:
+        """Write what is not yet written, within `timeout` seconds; returns the number of messages lost with this."""
+        with self._changed:
+            self._leaving = True
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+        if self._lock is not None and not self._thread.is_alive():
+            self._lock.release()
+        with self._changed:
+            return len(self._incoming) + sum(entry.row is None for entry in self._ready.values())
+
+    def number(self, camera: str) -> int:
+        """Return the number of a camera's next event; (`epoch`, number) never goes back."""
+        with self._changed:
+            self._numbers[camera] = self._numbers.get(camera, 0) + 1
+            return self._numbers[camera]
 
     def put(self, events: Iterable[Event]) -> None:
-        """Add events in order; never waits."""
-        dropped = 0
-        with self._changed:
-            for event in events:
-                entry = _Entry(event, time.monotonic(), len(event.encode()))
-                self._events[event.id] = entry
-                self._bytes += entry.size
-            while len(self._events) > self._limit and (oldest := self._next()) is not None:
-                self._remove(oldest.id)
-                dropped += 1
-            self._changed.notify_all()
-        if dropped:
-            self._dropped(dropped)
+        """Add events in order; never waits for the disk."""
+        for event in events:
+            payload, face = event.encode(), event.face.id
+            with self._changed:
+                changes = self._next_changes
+                if event.type != "end":
+                    changes.opened[face] = payload
+                elif changes.opened.pop(face, None) is None or face in self._faces:
+                    changes.closed.append(face)
+                self._add(Message(event.id, event.camera, "event", payload))
 
-    def offer(self, timeout: float) -> Event | None:
-        """Return the oldest event not yet offered, waiting for one up to `timeout` seconds."""
+    def put_message(self, message: Message) -> None:
+        """Add another message; never waits for the disk."""
         with self._changed:
-            event = self._next()
-            if event is None:
-                self._changed.wait(timeout)
-                event = self._next()
-            if event is not None:
-                self._offered.add(event.id)
-            return event
+            self._add(message)
 
-    def acknowledge(self, event_id: str) -> Event | None:
-        """Forget an event that was delivered, or that never will be; returns it if it was still there."""
+    def offer(self, timeout: float) -> Message | None:
+        """Return the oldest message not yet offered, waiting for one up to `timeout` seconds."""
         with self._changed:
-            event = self._remove(event_id)
+            entry = self._changed.wait_for(self._next, timeout)
+            if entry is None:
+                return None
+            entry.offered = True
+            return entry.message
+
+    def acknowledge(self, message_id: str) -> Message | None:
+        """Forget a message that was delivered; returns it if it was still there."""
+        with self._changed:
+            entry = self._pop(message_id)
             self._changed.notify_all()
-            return event
+            return entry.message if entry else None
+
+    def refuse(self, message_id: str, reason: str) -> bool:
+        """Set a message aside that the broker will never take; tells whether it was still there."""
+        with self._changed:
+            entry = self._pop(message_id)
+            if entry is not None and entry.row is not None:
+                self._next_changes.refused[entry.row] = reason
+            self._changed.notify_all()
+            return entry is not None
 
     def withdraw(self) -> None:
         """Offer everything again that was offered but not acknowledged."""
         with self._changed:
-            self._offered.clear()
+            for entry in self._ready.values():
+                entry.offered = False
             self._changed.notify_all()
 
     def wait_empty(self, timeout: float) -> bool:
         """Wait until everything was acknowledged; tells whether it was."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._events, timeout)
+            return self._changed.wait_for(lambda: not self._count, timeout)
+
+    def problem(self) -> str:
+        """Return why messages wait in memory only; empty if they do not."""
+        return self._problem
+
+    def dead(self) -> bool:
+        """Tell whether the thread has ended although nobody asked it to."""
+        return self._thread.ident is not None and not self._thread.is_alive() and not self._leaving
+
+    def stuck(self, now: float) -> bool:
+        """Tell whether the thread has been inside one commit for too long."""
+        since = self._busy_since
+        return since is not None and now - since > STUCK
 
     def __len__(self) -> int:
-        return len(self._events)
+        return self._count
 
     def bytes(self) -> int:
-        """Return the size of the waiting events as they would be sent."""
+        """Return the size of the waiting messages as they would be sent."""
         return self._bytes
 
     def oldest_seconds(self) -> float:
-        """Return for how long the oldest event has been waiting, 0 if none is."""
+        """Return for how long the oldest message has been waiting, 0 if none is."""
         with self._changed:
-            first = next(iter(self._events.values()), None)
-        return time.monotonic() - first.since if first else 0.0
+            first = next(iter(self._ready.values()), None) or next(iter(self._incoming), None)
+        return max(0.0, self._now() - first.made) if first else 0.0
 
-    def _next(self) -> Event | None:
-        if len(self._offered) == len(self._events):
-            return None
-        return next((entry.event for entry in self._events.values() if entry.event.id not in self._offered), None)
+    # --- the queue in memory; all of these under self._changed ---
 
-    def _remove(self, event_id: str) -> Event | None:
-        self._offered.discard(event_id)
-        entry = self._events.pop(event_id, None)
-        if entry is None:
-            return None
-        self._bytes -= entry.size
-        return entry.event
+    def _add(self, message: Message) -> None:
+        if not self._incoming:
+            self._waiting_since = time.monotonic()
+        self._incoming.append(_Entry(message, self._now()))
+        self._count += 1
+        self._bytes += message.size
+        if self._path is None or self._problem:
+            self._promote()
+        self._changed.notify_all()
+
+    def _promote(self) -> None:
+        """Offer what is not committed, because there is no file or it cannot be written."""
+        if self._loaded < self._highest:
+            return  # older ones in the file come first
+        self._ready.update((entry.message.id, entry) for entry in self._incoming)
+        self._incoming = []
+        most = min(self._most_bytes, MEMORY)
+        if self._bytes > most:
+            self._drop_oldest(self._ready.values(), "overflow", lambda _: self._bytes > most)
+        self._changed.notify_all()
+
+    def _next(self) -> _Entry | None:
+        return next((entry for entry in self._ready.values() if not entry.offered), None)
+
+    def _pop(self, message_id: str) -> _Entry | None:
+        entry = self._ready.pop(message_id, None)
+        if entry is not None:
+            self._count -= 1
+            self._bytes -= entry.message.size
+            if entry.row is not None:
+                self._remove(entry.row)
+        return entry
+
+    def _remove(self, row: int) -> None:
+        if not self._next_changes.remove:
+            self._tidy_at = time.monotonic() + TIDY
+        self._next_changes.remove.append(row)
+
+    def _drop_oldest(self, entries: Iterable[_Entry], reason: str, wanted: Callable[[_Entry], bool]) -> None:
+        before = self._count
+        for entry in list(entries):
+            if not wanted(entry):
+                break
+            if not entry.offered:
+                self._pop(entry.message.id)
+        if self._count < before:
+            self._dropped(reason, before - self._count)
+
+    def _recount(self) -> None:
+        """Count afresh, where nothing is in the file only."""
+        waiting = [*self._ready.values(), *self._incoming]
+        self._count, self._bytes = len(waiting), sum(entry.message.size for entry in waiting)
+
+    def _now(self) -> float:
+        """Return seconds since 1970 that a step of the wall clock does not change."""
+        return self._wall + time.monotonic() - self._monotonic
+
+    # --- the writer's thread ---
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                pause = self._pause(time.monotonic())
+                if pause > 0:
+                    self._changed.wait(pause)
+                    continue
+            self._busy_since = time.monotonic()
+            try:
+                self._pass(self._busy_since)
+            except FAULTS as error:
+                self._recover(error)
+            self._busy_since = None
+            if self._leaving and self._left():
+                return
+
+    def _pause(self, now: float) -> float:
+        """Return for how long nothing is to be done, seconds."""
+        if self._leaving or (self._store and self._wants_more()):
+            return 0.0
+        if self._problem:
+            return self._retry_at - now
+        pauses = [self._expire_at - now]
+        if self._incoming:
+            pauses.append(self._waiting_since + GROUP - now)
+        if self._next_changes:
+            pauses.append(self._tidy_at - now)
+        return min(pauses)
+
+    def _wants_more(self) -> bool:
+        return self._loaded < self._highest and len(self._ready) < PAGE // 2
+
+    def _pass(self, now: float) -> None:
+        """Write a group, drop what is too old or too much, read on."""
+        if self._problem and now < self._retry_at and not self._leaving:
+            self._go_on_in_memory()
+            return
+        if self._store is None:
+            self._open()
+        assert self._store is not None  # noqa: S101 - for mypy: `_open` raises otherwise
+        self._write(self._store)
+        if now >= self._expire_at:
+            self._expire_at = now + EXPIRE
+            self._expire(self._store)
+        if self._bytes > self._most_bytes:
+            self._bound(self._store)
+        self._read_on(self._store)
+        if self._problem:
+            log.warning("outbox: %s can be written again", self._path)
+            self._problem = ""
+
+    def _go_on_in_memory(self) -> None:
+        """Offer what the file holds, and then what is not in it."""
+        try:
+            if self._store is not None:
+                self._read_on(self._store)
+        except FAULTS:  # it cannot even be read
+            self._read_remains()
+        with self._changed:
+            self._promote()
+
+    def _write(self, store: Store) -> None:
+        with self._changed:
+            unsaved = [entry for entry in self._ready.values() if entry.row is None]
+            fresh, self._incoming = self._incoming, []
+            changes, self._next_changes = self._next_changes, Changes()
+            self._faces.update(changes.opened)
+        rows = enumerate([*unsaved, *fresh], self._highest + 1)
+        changes.add = [Row(row, entry.message, entry.made) for row, entry in rows]
+        try:
+            if changes:
+                store.commit(changes)
+        except FAULTS:
+            self._take_back(fresh, changes)
+            raise
+        with self._changed:
+            self._faces.difference_update(changes.closed)
+            self._offer_committed(unsaved, fresh)
+
+    def _take_back(self, fresh: list[_Entry], changes: Changes) -> None:
+        """Undo a group that could not be written."""
+        with self._changed:
+            since = self._next_changes
+            self._incoming = fresh + self._incoming
+            changes.add = []
+            changes.remove += since.remove
+            changes.refused.update(since.refused)
+            changes.closed += since.closed
+            changes.opened.update(since.opened)
+            self._next_changes = changes
+
+    def _offer_committed(self, unsaved: list[_Entry], fresh: list[_Entry]) -> None:
+        """Offer what was written, as far as everything before it is offered."""
+        reaches = self._loaded == self._highest
+        for entry in unsaved:
+            self._highest += 1
+            entry.row = self._highest
+            if entry.message.id not in self._ready:  # gone while it was written
+                self._remove(entry.row)
+        if reaches:
+            self._loaded = self._highest
+        for entry in fresh:
+            self._highest += 1
+            entry.row = self._highest
+            reaches = reaches and len(self._ready) < PAGE
+            if reaches:
+                self._ready[entry.message.id] = entry
+                self._loaded = self._highest
+        self._changed.notify_all()
+
+    def _bound(self, store: Store) -> None:
+        """Drop the oldest of what is more than may wait: those in memory come before those only in the file."""
+        with self._changed:
+            self._drop_oldest(self._ready.values(), "overflow", lambda _: self._bytes > self._most_bytes)
+        self._drop_unread(store.sizes(self._loaded), "overflow", self._bytes - self._most_bytes)
+
+    def _expire(self, store: Store) -> None:
+        """Drop what has waited for too long."""
+        before = self._now() - self._most_seconds
+        with self._changed:
+            self._drop_oldest(self._ready.values(), "expired", lambda entry: entry.made < before)
+        self._drop_unread(store.sizes(self._loaded, before), "expired", float("inf"))
+
+    def _drop_unread(self, rows: Iterable[tuple[int, int]], reason: str, excess: float) -> None:
+        """Drop messages that are in the file only until so many bytes are gone."""
+        dropped: list[int] = []
+        freed = 0
+        for row, size in rows:
+            if freed >= excess:
+                break
+            dropped.append(row)
+            freed += size
+        if dropped:
+            with self._changed:
+                self._next_changes.remove += dropped
+                self._count, self._bytes, self._loaded = self._count - len(dropped), self._bytes - freed, dropped[-1]
+            self._dropped(reason, len(dropped))
+
+    def _read_on(self, store: Store) -> None:
+        """Bring the next messages of the file into memory once most of those there are gone."""
+        while self._wants_more():
+            rows, damaged = store.load(self._loaded, PAGE)
+            with self._changed:
+                self._ready.update((row.message.id, _Entry(row.message, row.made, row.row)) for row in rows)
+                self._next_changes.remove += damaged
+                read = [*damaged, *(row.row for row in rows)]
+                self._loaded = max(read) if len(read) == PAGE else self._highest
+                if self._loaded == self._highest:
+                    self._recount()
+                self._changed.notify_all()
+            if damaged:
+                self._dropped("damaged", len(damaged))
+                log.error("outbox: %d messages in %s were damaged; dropped", len(damaged), self._path)
+
+    def _left(self) -> bool:
+        """Note that the run ended in order; tells whether the thread may end."""
+        if self._store is None:
+            return True
+        with self._changed:
+            if not self._problem and (self._incoming or self._next_changes):
+                return False
+        if not self._problem:
+            with contextlib.suppress(*FAULTS):
+                self._store.write_meta({"closed": True, "numbers": self._numbers})
+        self._store.close()
+        return True
+
+    # --- opening and mending ---
+
+    def _open(self) -> None:
+        """Open the file and take in what waits there. Raises what `Store` raises."""
+        assert self._path is not None  # noqa: S101 - for mypy: without a path there is nothing to open
+        self._lock = self._lock or Lock(self._path)
+        store = Store(self._path, self._durability)
+        try:
+            self._begin_epoch(store.meta())
+            store.write_meta({"epoch": self.epoch, "closed": False, "numbers": {}})
+            count, size, highest = store.totals()
+            stale = [row for row, _ in store.sizes(0)] if self._all_in_memory else []
+            faces = store.faces()
+        except FAULTS:
+            store.close()
+            raise
+        with self._changed:
+            self._highest = highest
+            self._faces.update(faces)
+            if self._thread.ident is None:
+                self._orphans.update(faces)
+            if self._all_in_memory:
+                self._next_changes.remove += stale
+                self._next_changes.closed += [face for face in faces if face not in self._next_changes.opened]
+                self._loaded = highest
+            else:
+                self._count, self._bytes = self._count + count, self._bytes + size
+        self._store, self._all_in_memory = store, False
+
+    def _begin_epoch(self, meta: dict[str, object]) -> None:
+        """Go on with the numbers of a run that ended in order; begin new ones, with a later epoch, after any other.
+
+        What was given out last may not be in the file after a power loss, or when the file could not be written.
+        """
+        epoch, numbers = meta.get("epoch"), meta.get("numbers")
+        if self._numbers or not isinstance(epoch, int):  # numbers were given out already, or never
+            return
+        if meta.get("closed") is True and isinstance(numbers, dict):
+            self.epoch, self._numbers = epoch, dict(numbers)
+        else:
+            self.epoch = max(self.epoch, epoch + 1)
+
+    def _recover(self, error: Exception) -> None:
+        """Go on after the file failed: replace a damaged one, wait in memory for any other."""
+        if is_damage(error):
+            try:
+                self._replace(error)
+            except FAULTS as second:
+                error = second
+            else:
+                return
+        elif self._store is None and not self._problem:
+            self._read_remains()
+        if not self._problem:
+            log.error("outbox: %s: %s; events wait in memory, at most %d MiB", self._path, error, MEMORY >> 20)
+        with self._changed:
+            self._problem = f"outbox: {error}"
+            self._retry_at = time.monotonic() + RETRY
+            self._promote()
+
+    def _replace(self, error: Exception) -> None:
+        """Read what can be read of a damaged file, set it aside, and begin a new one."""
+        assert self._path is not None  # noqa: S101 - for mypy
+        if not self._all_in_memory:
+            self._read_remains()
+        aside = set_aside(self._path)
+        log.error("outbox: %s: %s; set aside as %s, %d messages kept", self._path, error, aside.name, self._count)
+        self._open()
+
+    def _read_remains(self) -> None:
+        """Bring everything that can be read of the file into memory, to be written anew."""
+        assert self._path is not None  # noqa: S101 - for mypy
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+        remains = Remains(self._path)
+        with contextlib.suppress(OSError):
+            self._begin_epoch({"epoch": int(self._path.stat().st_mtime * 1000), **remains.meta(), "closed": False})
+        known = set(self._ready) | {entry.message.id for entry in self._incoming}
+        rows = [row for row in remains.rows() if row.row > self._loaded and row.message.id not in known]
+        with self._changed:
+            faces = {face: event for face, event in remains.faces().items() if face not in self._next_changes.closed}
+            if self._thread.ident is None:
+                self._orphans.update(faces)
+            self._next_changes = Changes(opened={**faces, **self._next_changes.opened})
+            self._incoming = [_Entry(row.message, row.made) for row in rows] + self._incoming
+            for entry in self._ready.values():
+                entry.row = None
+            self._highest = self._loaded = 0
+            self._recount()
+            self._all_in_memory = True
+        remains.close()
+
+    def _forget_events(self) -> None:
+        """Delete every event, and leave no trace of it in the folder."""
+        assert self._path is not None  # noqa: S101 - for mypy
+        self._orphans = {}
+        with self._changed:
+            self._next_changes.opened = {}
+            for queue in (self._ready, waiting := OrderedDict((e.message.id, e) for e in self._incoming)):
+                for entry in [entry for entry in queue.values() if entry.message.kind == "event"]:
+                    del queue[entry.message.id]
+            self._incoming = list(waiting.values())
+            self._recount()
+        try:
+            if self._store is not None:
+                self._store.forget("event")
+                self._store.erase()
+                count, size, self._highest = self._store.totals()
+                self._count, self._bytes, self._faces = self._count + count, self._bytes + size, set()
+            remove_damaged(self._path)
+        except FAULTS as error:
+            self._recover(error)
+
+    def _end_faces(self) -> None:
+        """End the faces that an earlier run left open: nobody knows when they left, only what was last said of them."""
+        for face, payload in self._orphans.items():
+            try:
+                last = decode_event(payload)
+            except ValueError:
+                with self._changed:
+                    self._next_changes.opened.pop(face, None)
+                    self._next_changes.closed.append(face)
+                continue
+            number = self.number(last.camera)
+            end = replace(
+                last,
+                id=event_id(last.node, last.camera, self.epoch, number, last.time),
+                epoch=self.epoch,
+                seq=number,
+                type="end",
+                previous=None,
+                duration=round(max(0.0, last.time - last.first_seen), 3),
+                reason="restarted",
+            )
+            self.put([end])

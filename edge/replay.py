@@ -7,6 +7,7 @@ file's own, and where to look in a frame is decided by a fixed number of frames 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from edge.metrics import Metrics
 from edge.pipeline import Analyser, Pipeline
 from edge.settings import CameraSettings, Settings, TlsSettings, load_settings
 from edge.sources.file import FileSource
+from edge.store import Message
 from edge.tracking import Rules
 
 #: Name of node and camera where no settings give one.
@@ -42,11 +44,20 @@ class _Log:
 
     def __init__(self, write: Callable[[Event], None]) -> None:
         self._write = write
+        self._numbers: Counter[str] = Counter()
+
+    def number(self, camera: str) -> int:
+        """Return the number of a camera's next event."""
+        self._numbers[camera] += 1
+        return self._numbers[camera]
 
     def put(self, events: Iterable[Event]) -> None:
         """Write events in order."""
         for event in events:
             self._write(event)
+
+    def put_message(self, message: Message) -> None:
+        """Leave out summaries: a replay is of events."""
 
 
 class _ReplaySource(FileSource):

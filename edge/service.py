@@ -32,6 +32,8 @@ TICK = 1.0
 DELIVER = 10.0
 #: Seconds that a stop gives to cameras, workers and the broker, one after the other.
 STOP_CAMERAS, STOP_WORKERS, STOP_BROKER = 0.3, 0.4, 0.8
+#: Seconds that a stop gives to the disk, which an ailing one may need.
+STOP_OUTBOX = 2.0
 
 
 class Service:
@@ -45,17 +47,27 @@ class Service:
         BundleError: the model file cannot be used.
     """
 
-    def __init__(self, settings: Settings, published: Callable[[Event], None] = lambda _: None) -> None:
+    def __init__(self, settings: Settings, published: Callable[[Event], None] | None = None) -> None:
         self._model = ModelFile(settings.model)
         self._keep = settings.detector.keep
         bundle = self._model.bundle
         self._stopping = threading.Event()
         self._reload = threading.Event()
+        self._aggregate = settings.privacy == "aggregate"
+        self._summary_period = settings.summary.period
         self._metrics = Metrics(settings.node, __version__)
         self._metrics.model(bundle.info.name, bundle.info.version)
-        self._outbox = Outbox(dropped=self._metrics.events_dropped["overflow"].inc)
+        self._outbox = Outbox(
+            settings.outbox.path,
+            durability=settings.outbox.durability,
+            most_bytes=int(settings.outbox.max_megabytes * (1 << 20)),
+            most_seconds=settings.outbox.max_days * 86_400,
+            dropped=lambda reason, count: self._metrics.events_dropped[reason].inc(count),
+        )
         self._metrics.host(temperature, throttled)
-        self._metrics.outbox(self._outbox.__len__, self._outbox.bytes, self._outbox.oldest_seconds)
+        self._metrics.outbox(
+            self._outbox.__len__, self._outbox.bytes, self._outbox.oldest_seconds, lambda: not self._outbox.problem()
+        )
         self._publisher = Publisher(settings.mqtt, settings.node, self._outbox, self._metrics, published)
         self._pipeline = Pipeline(
             self._make_analyser(),
@@ -75,22 +87,27 @@ class Service:
                 outbox=self._outbox,
                 set_state=self._publisher.set_state,
                 metrics=self._metrics,
+                least_people=settings.min_people if self._aggregate else None,
             )
             for name, camera in settings.cameras.items()
         ]
+        self._said = b""
+        self._stuck: set[str] = set()
 
     def run(self) -> int:
         """Run until a signal, the end of every file, or a failure; returns the exit code.
 
         Raises:
             HttpError: the metrics' address cannot be listened on.
+            OutboxBusyError: another daemon uses the outbox file.
         """
         cv2.setNumThreads(1)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
+        self._outbox.start(keep_events=not self._aggregate)
         self._http.start()
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
-        self._tell_online()
+        self._say_online()
         self._publisher.start()
         self._pipeline.start()
         for camera in self._cameras:
@@ -104,23 +121,33 @@ class Service:
     def progress(self) -> bool:
         """Tell whether no thread is dead or has been inside one unit of work for too long."""
         now = time.monotonic()
-        return not (self._pipeline.stuck(now) or self._publisher.stuck(now) or self._publisher.dead())
+        outbox, publisher = self._outbox, self._publisher
+        return not (
+            self._pipeline.stuck(now) or publisher.stuck(now) or publisher.dead() or outbox.stuck(now) or outbox.dead()
+        )
+
+    def _say_online(self) -> None:
+        self._said = self._online()
+        self._publisher.set_state("status", self._said)
+
+    def _online(self) -> bytes:
+        problem = self._outbox.problem()
+        problems = [problem] if problem else []
+        return state("online", version=__version__, model=self._model.name, paused=False, problems=problems)
 
     def _supervise(self) -> None:
         tick = min(TICK, systemd.watchdog_seconds() or TICK)
-        publishing = True
+        summary_at = time.monotonic() + self._summary_period
         while not self._stopping.wait(tick) and not self._failed():
             now = time.monotonic()
-            if publishing and self._publisher.stuck(now):
-                self._metrics.stalls["publish"].inc()
-            publishing = not self._publisher.stuck(now)
-            late = self._pipeline.check(now)
-            if late:
-                self._metrics.stalls["analysis"].inc(late)
-            for camera in self._cameras:
-                if camera.capture.check(now):
-                    self._metrics.stalls["capture"].inc()
+            self._check(now)
             self._check_model()
+            if now >= summary_at:
+                summary_at += self._summary_period
+                for camera in self._cameras:
+                    camera.summarise()
+            if self._said != self._online():
+                self._say_online()
             if self.progress():
                 systemd.notify(WATCHDOG=1)
             if all(camera.capture.finished.is_set() for camera in self._cameras):
@@ -140,15 +167,23 @@ class Service:
         for camera in self._cameras:
             camera.change_model(info.labels, self._model.name)
         self._metrics.model(info.name, info.version)
-        self._tell_online()
 
     def _make_analyser(self) -> Callable[[], Analyser]:
         bundle = self._model.bundle
         return lambda: Analyser(bundle, self._keep, self._metrics)
 
-    def _tell_online(self) -> None:
-        online = state("online", version=__version__, model=self._model.name, paused=False, problems=[])
-        self._publisher.set_state("status", online)
+    def _check(self, now: float) -> None:
+        """Count what makes no progress, each stall once, and skip or replace it where that can be done."""
+        for stage, stuck in (("commit", self._outbox.stuck(now)), ("publish", self._publisher.stuck(now))):
+            if stuck and stage not in self._stuck:
+                self._metrics.stalls[stage].inc()
+            (self._stuck.add if stuck else self._stuck.discard)(stage)
+        late = self._pipeline.check(now)
+        if late:
+            self._metrics.stalls["analysis"].inc(late)
+        for camera in self._cameras:
+            if camera.capture.check(now):
+                self._metrics.stalls["capture"].inc()
 
     def _deliver(self) -> None:
         """Give the broker time to take the events of files that have ended."""
@@ -159,7 +194,9 @@ class Service:
     def _failed(self) -> bool:
         if self._publisher.dead():
             log.error("the publisher's thread died: giving up")
-        return self._pipeline.failed.is_set() or self._publisher.dead()
+        if self._outbox.dead():
+            log.error("the outbox's thread died: giving up")
+        return self._pipeline.failed.is_set() or self._publisher.dead() or self._outbox.dead()
 
     def _stop(self) -> None:
         systemd.notify(STOPPING=1)
@@ -169,10 +206,13 @@ class Service:
         self._pipeline.stop(STOP_WORKERS)
         for camera in self._cameras:
             camera.stop()
-        left = self._publisher.stop(STOP_BROKER)
-        if left:
-            self._metrics.events_dropped["stopped"].inc(left)
-            log.warning("stopped with %d events that no broker took; they are lost", left)
+        waiting = self._publisher.stop(STOP_BROKER)
+        lost = self._outbox.stop(STOP_OUTBOX)
+        if lost:
+            self._metrics.events_dropped["stopped"].inc(lost)
+            log.warning("stopped with %d messages neither delivered nor on the disk; they are lost", lost)
+        if waiting > lost:
+            log.warning("stopped with %d messages that no broker took; kept for the next start", waiting - lost)
         self._http.stop()
         log.info("stopped")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from pathlib import Path
@@ -34,6 +35,13 @@ def _only_a_host(value: str) -> str:
             "must be a host's name or address alone, without mqtt:// or a path; the port is a key of its own"
         )
     return value
+
+
+def _host_and_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ValueError("must be host:port, such as 192.168.1.3:1883")
+    return f"{_only_a_host(host)}:{port}"
 
 
 def _polygons(value: Any) -> Any:
@@ -227,13 +235,83 @@ class TrackingSettings(_Section):
     dwell: float = Field(0.5, ge=0, le=60)
 
 
+class MqttTlsSettings(_Section):
+    """How the connection to the broker is encrypted.
+
+    Attributes:
+        ca: file with the certificate of the authority that signed the broker's; the system's if left out.
+        certificate: file with our own certificate, for a broker that asks for one …
+        key: … and with its key.
+        alpn: names of the protocol to ask for, such as a broker behind port 443 wants.
+        insecure: take any certificate.
+    """
+
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    alpn: tuple[Annotated[str, StringConstraints(min_length=1, max_length=255)], ...] = ()
+    insecure: bool = False
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.insecure and self.ca is not None:
+            raise ValueError("insecure takes any certificate, so ca has no use; remove one of them")
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key belong together; give both or neither")
+        return self
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The files by their keys."""
+        named = {"ca": self.ca, "certificate": self.certificate, "key": self.key}
+        return {key: path for key, path in named.items() if path is not None}
+
+
 class MqttSettings(_Login):
-    """The broker."""
+    """The broker, and others to try in turn when it does not answer; all with one login and one way to connect.
+
+    Attributes:
+        tls: how the connection is encrypted; not at all if left out.
+        transport: MQTT over TCP or over websockets.
+        path: of the websocket.
+    """
 
     host: Host = "127.0.0.1"
     port: Port = 1883
+    fallbacks: tuple[Annotated[str, AfterValidator(_host_and_port)], ...] = ()
+    tls: MqttTlsSettings | None = None
+    transport: Literal["tcp", "websockets"] = "tcp"
+    path: Annotated[str, StringConstraints(pattern=r"^/\S*$")] = "/mqtt"
     base: Annotated[str, StringConstraints(pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$")] = "emotion"
     keepalive: int = Field(30, ge=5, le=3600)
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Host and port of every broker, in the order to be tried."""
+        others = (fallback.rpartition(":") for fallback in self.fallbacks)
+        return [(self.host, self.port), *((host, int(port)) for host, _, port in others)]
+
+
+class OutboxSettings(_Section):
+    """Where events wait for the broker.
+
+    Attributes:
+        path: of the file.
+        durability: `full` waits at each commit until the disk has it, `normal` leaves that to the system.
+        max_megabytes: of waiting events; the oldest are dropped.
+        max_days: that an event waits.
+    """
+
+    path: Path = Field(default_factory=lambda: default_outbox())
+    durability: Literal["full", "normal"] = "full"
+    max_megabytes: float = Field(64.0, ge=0.1, le=10_000)
+    max_days: float = Field(7.0, gt=0, le=365)
+
+
+class SummarySettings(_Section):
+    """What each camera saw over a `period` of seconds."""
+
+    period: float = Field(60.0, ge=1, le=86_400)
 
 
 class MetricsSettings(_Section):
@@ -241,6 +319,15 @@ class MetricsSettings(_Section):
 
     host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
     port: Port = 9464
+
+
+def default_outbox() -> Path:
+    """Return `outbox.db` in the folder that systemd gives to the service, or in the user's folder for such files."""
+    service, user = os.environ.get("STATE_DIRECTORY"), os.environ.get("XDG_STATE_HOME")
+    folder = (
+        Path(service.split(":")[0]) if service else Path(user or os.path.expanduser("~/.local/state")) / "emotion-edge"
+    )
+    return folder / "outbox.db"
 
 
 def default_node() -> str:
@@ -259,6 +346,10 @@ class Settings(_Section):
     detector: DetectorSettings = DetectorSettings()
     tracking: TrackingSettings = TrackingSettings()
     mqtt: MqttSettings = MqttSettings()
+    outbox: OutboxSettings = Field(default_factory=OutboxSettings)
+    summary: SummarySettings = SummarySettings()
+    privacy: Literal["full", "aggregate"] = "full"
+    min_people: int = Field(3, ge=1, le=1000)
     metrics: MetricsSettings = MetricsSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -312,7 +403,13 @@ def _split(source: str) -> Any:
 
 def _from_folder(settings: Settings, folder: Path) -> Settings:
     cameras = {name: _camera_from_folder(camera, folder) for name, camera in settings.cameras.items()}
-    return settings.model_copy(update={"cameras": cameras, "model": folder / settings.model})
+    outbox = settings.outbox.model_copy(update={"path": folder / settings.outbox.path})
+    mqtt = settings.mqtt
+    if mqtt.tls is not None:
+        tls = mqtt.tls.model_copy(update={key: folder / path for key, path in mqtt.tls.files.items()})
+        mqtt = mqtt.model_copy(update={"tls": tls})
+    changes = {"cameras": cameras, "model": folder / settings.model, "outbox": outbox, "mqtt": mqtt}
+    return settings.model_copy(update=changes)
 
 
 def _camera_from_folder(camera: CameraSettings, folder: Path) -> CameraSettings:
@@ -326,8 +423,12 @@ def _camera_from_folder(camera: CameraSettings, folder: Path) -> CameraSettings:
 
 
 def _missing_files(settings: Settings, path: Path, root: yaml.Node | None) -> list[str]:
-    """Return a message for each file that a camera needs and that is not there."""
+    """Return a message for each file that a camera or the broker needs and that is not there."""
     messages = []
+    for key, file in (settings.mqtt.tls.files if settings.mqtt.tls else {}).items():
+        if not file.is_file():
+            problem = f"{file}: no such file; name an existing one"
+            messages.append(_message(path, root, ("mqtt", "tls", key), problem, "value_error"))
     for name, camera in settings.cameras.items():
         keys: tuple[str, ...] = ("cameras", name, "source")
         problem = ""

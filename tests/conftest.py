@@ -58,6 +58,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
 
 
+@pytest.fixture(autouse=True)
+def _state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep outboxes out of the user's home, and those of tests apart."""
+    monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+
+
 @pytest.fixture
 def parts(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Parts]:
     """Start any part: `parts.start(Mosquitto(parts.folder("broker")))`."""
@@ -72,9 +78,15 @@ def broker(parts: Parts) -> Mosquitto:
 
 
 @pytest.fixture
-def subscriber(parts: Parts, broker: Mosquitto) -> Subscriber:
-    """A client of `broker` that gets every message."""
-    return parts.start(Subscriber(broker.port))
+def subscriber(parts: Parts, broker: Mosquitto, request: pytest.FixtureRequest) -> Iterator[Subscriber]:
+    """A client of `broker` that gets every message; those of daemons must keep to the schemas.
+
+    Tests that send messages of their own are marked `own_messages`.
+    """
+    client = parts.start(Subscriber(broker.port))
+    yield client
+    if "own_messages" not in request.keywords:
+        client.check_schemas()
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.camera import Camera
-from edge.events import Box
+from edge.events import Box, decode_event
 from edge.frames import Frame
 from edge.metrics import Metrics
 from edge.outbox import Outbox
@@ -61,8 +61,8 @@ class Told:
 
     def events(self):
         found = []
-        while (event := self.outbox.offer(0)) is not None:
-            found.append(event)
+        while (message := self.outbox.offer(0)) is not None:
+            found += [decode_event(message.payload)] if message.kind == "event" else []
         return found
 
     def views(self):

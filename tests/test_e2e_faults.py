@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import time
@@ -40,7 +41,7 @@ def camera(clips: Path, rtsp_server: RtspServer) -> str:
 def test_broker_outage_every_event_is_counted(
     broker: Mosquitto, subscriber: Subscriber, camera: str, rtsp_server: RtspServer, start_daemon: Callable[..., Daemon]
 ) -> None:
-    daemon = start_daemon(settings_for(broker, cam={"source": camera}))
+    daemon = start_daemon({**settings_for(broker, cam={"source": camera}), "summary": {"period": 1}})
     subscriber.wait_for(lambda m: m.topic.endswith("/event"), what="event", timeout=30)
     before = subscriber.subscriptions
     broker.stop()
@@ -61,17 +62,27 @@ def test_broker_outage_every_event_is_counted(
     events = [decode_event(message.raw) for message in subscriber.on("emotion/test/cam/event")]
     received = list({event.id: event.seq for event in events}.values())
     assert received == list(range(1, made + 1)), "lost or out of order"
+    summaries = {m.payload["id"]: m.payload for m in subscriber.on("emotion/test/cam/summary")}.values()
+    assert len(summaries) > 5
+    assert all(before["end"] == after["start"] for before, after in itertools.pairwise(summaries)), (
+        "the outage left a hole"
+    )
 
 
-def test_stop_without_a_broker_says_how_many_events_are_lost(
-    camera: str, rtsp_server: RtspServer, start_daemon: Callable[..., Daemon]
+def test_events_of_a_stop_without_a_broker_are_delivered_after_the_next_start(
+    parts: Parts, camera: str, rtsp_server: RtspServer, start_daemon: Callable[..., Daemon]
 ) -> None:
     daemon = start_daemon(settings_for(None, cam={"source": camera}))
     eventually(lambda: daemon.value("emotion_edge_events_total") >= 3, 60, "events")
     assert daemon.get("/readyz")[0] == 503
     made = _all_events_made(daemon, rtsp_server)
     assert daemon.stop() == 0
-    assert daemon.wait_for_log(rf"stopped with {made} events that no broker took")
+    assert daemon.wait_for_log(r"stopped with \d+ messages that no broker took; kept for the next start")
+    broker = parts.start(Mosquitto(parts.folder("late"), port=daemon.config["mqtt"]["port"]))
+    late = parts.start(Subscriber(broker.port, ("emotion/test/cam/event",)))
+    daemon.start()
+    eventually(lambda: len(late.messages) >= made, 20, "events of the run before")
+    assert [message.payload["seq"] for message in late.messages] == list(range(1, made + 1))
 
 
 def _all_events_made(daemon: Daemon, rtsp_server: RtspServer) -> int:

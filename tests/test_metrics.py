@@ -35,6 +35,7 @@ SERIES = {
     "outbox_events": (GAUGES, set()),
     "outbox_bytes": (GAUGES, set()),
     "outbox_oldest_seconds": (GAUGES, set()),
+    "outbox_durable": (GAUGES, set()),
     "watchdog_stalls_total": (COUNTERS, {"stage"}),
     "build_info": (GAUGES, {"version", "python", "node"}),
     "model_info": (GAUGES, {"name", "version"}),

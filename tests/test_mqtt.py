@@ -237,6 +237,7 @@ def test_right_password_connects(parts, node):
     assert retained(broker.port, STATUS, **login)["state"] == "online"
 
 
+@pytest.mark.own_messages
 @pytest.mark.parametrize("foreign", [b'{"state":"offline","reason":"lost"}', b'{"state":"offline"}', b""])
 def test_own_status_is_put_right(broker, subscriber, node, foreign):
     one = node(broker.port)
@@ -315,6 +316,31 @@ def test_message_too_large_is_refused_for_good(broker, node):
     assert len(one.outbox) == 0
     assert one.published == []
     assert one.connected()
+
+
+def test_message_larger_than_the_broker_takes_is_set_aside_and_the_rest_goes_on(parts, node):
+    broker = parts.start(Mosquitto(parts.folder("small"), max_packet_size=1200))
+    one = node(broker.port)
+    one.put(1)
+    one.put(2, model="m" * 1000)
+    one.put(3)
+    one.start()
+    eventually(lambda: len(one.published) == 2, 15, "events that fit")
+    assert [event.seq for event in one.published] == [1, 3]
+    assert one.metrics.events_dropped["refused"]._value.get() == 1
+    assert one.metrics.mqtt_reconnects._value.get() == 0
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_network_thread_that_dies_is_noticed(broker, node, caplog):
+    one = node(broker.port)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    one.publisher._session.client.on_publish = lambda *_: 1 / 0
+    one.put(1, 2)
+    eventually(lambda: len(one.published) == 2, 15, "events over another connection")
+    assert "the network thread died" in caplog.text
+    assert one.metrics.mqtt_reconnects._value.get() == 1
 
 
 def test_broker_of_311_gets_events_too(node, caplog):

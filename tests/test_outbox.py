@@ -1,25 +1,99 @@
-"""The queue of events."""
+"""The queue of events: in memory, in its file, over restarts, and with a file that fails."""
 
+import json
+import shutil
+import sqlite3
 import threading
 import time
+from contextlib import suppress
+from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import edge.outbox
+from edge.events import decode_event
 from edge.outbox import Outbox
-from tests.parts.samples import make_event
+from edge.store import Message, OutboxBusyError, Remains, Store
+from tests.parts import eventually
+from tests.parts.samples import FACE, make_event
+from tests.parts.schema import validate_event
 
 
-def offered(outbox):
+class Told:
+    """Counts what was dropped."""
+
+    def __init__(self):
+        self.dropped = {}
+
+    def __call__(self, reason, count):
+        self.dropped[reason] = self.dropped.get(reason, 0) + count
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state" / "outbox.db"
+
+
+@pytest.fixture
+def start(path, told):
+    """Start outboxes on the file, one after the other; `crash` leaves the file as a dying process does."""
+    made = []
+
+    def make(**arguments):
+        outbox = Outbox(path, dropped=told, **arguments)
+        outbox.start()
+        made.append(outbox)
+        return outbox
+
+    yield make
+    for outbox in made:
+        if outbox._thread.is_alive():
+            outbox.stop(5)
+
+
+def crash(outbox, path):
+    """Leave the file behind as it is now, without an orderly end."""
+    copy = path.parent / "copy"
+    copy.mkdir()
+    with outbox._changed:
+        for file in path.parent.glob("outbox.db*"):
+            shutil.copy(file, copy / file.name)
+    outbox.stop(5)
+    for file in path.parent.glob("outbox.db*"):
+        file.unlink()
+    for file in copy.iterdir():
+        shutil.copy(file, path.parent / file.name)
+    shutil.rmtree(copy)
+
+
+def offered(outbox, count=None):
+    """The events on offer, in order; waits for as many as are told."""
     events = []
-    while (event := outbox.offer(0)) is not None:
-        events.append(event)
+    while (message := outbox.offer(0 if count is None else 5)) is not None:
+        events.append(decode_event(message.payload))
+        if len(events) == count:
+            break
     return events
 
 
 def numbers(events):
     return [event.seq for event in events]
+
+
+def end(seq):
+    """An event that leaves no face open."""
+    return make_event(seq, type="end", duration=1.0, reason="left")
+
+
+def committed(outbox):
+    eventually(lambda: not outbox._incoming and not outbox._next_changes, 10, "commit")
 
 
 def test_first_in_first_out_of_all_cameras():
@@ -50,15 +124,14 @@ def test_withdrawn_events_are_offered_again_oldest_first():
     assert numbers(offered(outbox)) == [1, 3, 4]
 
 
-def test_full_queue_drops_the_oldest_that_is_not_under_way_and_says_how_many():
-    dropped = []
-    outbox = Outbox(limit=3, dropped=dropped.append)
+def test_full_queue_drops_the_oldest_that_is_not_under_way_and_says_how_many(told):
+    outbox = Outbox(most_bytes=3 * len(make_event(1).encode()), dropped=told)
     outbox.put(make_event(seq) for seq in (1, 2))
-    assert numbers([outbox.offer(0)]) == [1]
+    assert numbers([decode_event(outbox.offer(0).payload)]) == [1]
     outbox.put(make_event(seq) for seq in (3, 4, 5))
-    assert dropped == [2]
+    assert told.dropped == {"overflow": 2}
     assert numbers(offered(outbox)) == [4, 5]
-    assert outbox.acknowledge(make_event(1).id) == make_event(1)
+    assert outbox.acknowledge(make_event(1).id).id == make_event(1).id
 
 
 @given(
@@ -66,17 +139,19 @@ def test_full_queue_drops_the_oldest_that_is_not_under_way_and_says_how_many():
     st.lists(st.one_of(st.just("offer"), st.just("acknowledge"), st.just("withdraw"), st.integers(1, 5)), max_size=60),
 )
 def test_no_event_is_lost_doubled_or_out_of_order(limit, steps):
-    dropped = []
-    outbox = Outbox(limit, dropped.append)
-    made, delivered, under_way = 0, [], []
+    told = Told()
+    size = len(make_event(100).encode())
+    outbox = Outbox(most_bytes=limit * size, dropped=told)
+    made, delivered, under_way = 100, [], []
     for step in steps:
         if step == "offer":
-            event = outbox.offer(0)
+            message = outbox.offer(0)
+            event = message and decode_event(message.payload)
             assert event is None or event.seq not in numbers(under_way)
             under_way += [event] if event else []
         elif step == "acknowledge" and under_way:
             event = under_way.pop(0)
-            assert outbox.acknowledge(event.id) == event
+            assert outbox.acknowledge(event.id).id == event.id
             delivered.append(event)
         elif step == "withdraw":
             outbox.withdraw()
@@ -84,9 +159,9 @@ def test_no_event_is_lost_doubled_or_out_of_order(limit, steps):
         elif isinstance(step, int):
             outbox.put(make_event(made + number) for number in range(1, step + 1))
             made += step
-        assert len(outbox) <= limit
+        assert len(outbox) <= max(limit, len(under_way))
         assert numbers(under_way) == sorted(numbers(under_way))
-    assert made == len(delivered) + sum(dropped) + len(outbox)
+    assert made - 100 == len(delivered) + told.dropped.get("overflow", 0) + len(outbox)
     assert numbers(delivered) == sorted(set(numbers(delivered)))
 
 
@@ -97,7 +172,7 @@ def test_offer_waits_for_an_event_and_no_longer_than_told():
     assert 0.04 < time.monotonic() - started < 2
     later = threading.Timer(0.05, outbox.put, [[make_event()]])
     later.start()
-    assert outbox.offer(10) == make_event()
+    assert outbox.offer(10).id == make_event().id
     later.join()
 
 
@@ -124,17 +199,410 @@ def test_size_and_age_are_those_of_what_waits():
     assert outbox.bytes() == len(events[1].encode())
 
 
-def test_size_forgets_what_was_dropped():
-    outbox = Outbox(limit=1)
-    outbox.put([make_event(1), make_event(20)])
-    assert outbox.bytes() == len(make_event(20).encode())
+def test_what_waits_outlives_a_stop_and_what_was_acknowledged_does_not_come_again(start):
+    outbox = start()
+    outbox.put(end(seq) for seq in range(1, 8))
+    outbox.put_message(Message("s-1", "camera", "summary", b"{}"))
+    assert numbers(offered(outbox, 7)) == list(range(1, 8))
+    outbox.acknowledge(end(1).id), outbox.acknowledge(end(4).id)
+    assert outbox.stop(5) == 0
+    again = start()
+    assert len(again) == 6
+    assert numbers(offered(again, 5)) == [2, 3, 5, 6, 7]
+    assert again.offer(5) == Message("s-1", "camera", "summary", b"{}")
+    assert again.bytes() == sum(len(end(seq).encode()) for seq in (2, 3, 5, 6, 7)) + 2
 
 
-def test_size_is_told_without_encoding_what_waits(monkeypatch):
-    outbox = Outbox()
-    outbox.put([make_event()])
-    monkeypatch.setattr("edge.events.Event.encode", lambda _: 1 / 0)
-    assert outbox.bytes() > 0
+def test_what_was_committed_outlives_a_crash(start, path):
+    outbox = start()
+    outbox.put(end(seq) for seq in range(1, 20))
+    assert len(offered(outbox, 19)) == 19
+    crash(outbox, path)
+    again = start()
+    assert numbers(offered(again, 19)) == list(range(1, 20))
+
+
+def test_nothing_is_offered_before_it_is_committed_and_nobody_waits_for_the_disk(start, monkeypatch):
+    outbox = start()
+    gate, writing = threading.Event(), threading.Event()
+    commit = Store.commit
+
+    def slow(store, changes):
+        writing.set()
+        assert gate.wait(20)
+        commit(store, changes)
+
+    monkeypatch.setattr(Store, "commit", slow)
+    outbox.put([end(1)])
+    assert writing.wait(5)
+    started = time.monotonic()
+    outbox.put(end(seq) for seq in range(2, 200))
+    assert (len(outbox), outbox.bytes() > 0, outbox.oldest_seconds() >= 0) == (199, True, True)
+    assert time.monotonic() - started < 10, "it waited for the disk"
+    assert outbox.offer(0.1) is None
+    assert outbox.stuck(time.monotonic() + 31)
+    assert not outbox.stuck(time.monotonic())
+    gate.set()
+    assert numbers(offered(outbox, 199)) == list(range(1, 200))
+
+
+def test_events_of_one_moment_are_one_commit(start, monkeypatch):
+    outbox = start()
+    groups, commit = [], Store.commit
+    monkeypatch.setattr(Store, "commit", lambda store, changes: (groups.append(changes), commit(store, changes)))
+    outbox.put(end(seq) for seq in range(1, 51))
+    offered(outbox, 50)
+    sizes = [len(group.add) for group in groups if group.add]
+    assert sum(sizes) == 50
+    assert len(sizes) <= 5, "a busy machine may need longer than a group for the making"
+
+
+def test_a_long_queue_is_read_from_the_file_in_parts(start, monkeypatch):
+    monkeypatch.setattr(edge.outbox, "PAGE", 10)
+    outbox = start()
+    for first in range(1, 101, 5):
+        outbox.put(end(seq) for seq in range(first, first + 5))
+        committed(outbox)
+    assert len(outbox._ready) <= 10
+    assert len(outbox) == 100
+    received = []
+    while len(received) < 100:
+        event = decode_event(outbox.offer(5).payload)
+        received.append(event.seq)
+        outbox.acknowledge(event.id)
+        if len(received) == 50:
+            outbox.put([end(101)])
+    assert received == list(range(1, 101))
+    assert numbers(offered(outbox, 1)) == [101]
+    assert len(outbox) == 1
+    assert outbox.bytes() == len(end(101).encode())
+
+
+@pytest.mark.parametrize("page", [2, 512], ids=["mostly on disk", "in memory"])
+def test_full_file_drops_the_oldest_and_counts(start, told, monkeypatch, page):
+    monkeypatch.setattr(edge.outbox, "PAGE", page)
+    size = len(end(100).encode())
+    outbox = start(most_bytes=10 * size)
+    for seq in range(100, 130):
+        outbox.put([end(seq)])
+    committed(outbox)
+    eventually(lambda: len(outbox) <= 10, 10, "bound")
+    assert told.dropped == {"overflow": 20}
+    received = []
+    while message := outbox.offer(0.3):
+        received.append(decode_event(message.payload).seq)
+        outbox.acknowledge(message.id)
+    assert received == list(range(120, 130))
+
+
+@pytest.mark.parametrize("page", [2, 512], ids=["mostly on disk", "in memory"])
+def test_old_messages_are_dropped_and_counted_whatever_the_wall_clock_says(start, told, monkeypatch, page):
+    monkeypatch.setattr(edge.outbox, "PAGE", page)
+    outbox = start(most_seconds=3600)
+    outbox.put(end(seq) for seq in range(1, 9))
+    committed(outbox)
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 7200)
+    outbox._expire_at = 0
+    outbox.put([end(9)])
+    committed(outbox)
+    assert told.dropped == {}, "a step of the clock makes nothing old"
+    outbox.stop(5)
+    again = start(most_seconds=3600)
+    eventually(lambda: len(again) == 0, 10, "expiry")
+    assert told.dropped == {"expired": 9}
+
+
+def test_numbers_go_on_after_a_stop(start):
+    outbox = start()
+    assert [outbox.number("a"), outbox.number("a"), outbox.number("b")] == [1, 2, 1]
+    outbox.stop(5)
+    again = start()
+    assert again.epoch == outbox.epoch
+    assert [again.number("a"), again.number("b"), again.number("c")] == [3, 2, 1]
+
+
+@pytest.mark.parametrize("step", [-3600, 0, 3600])
+def test_numbers_never_go_back_after_a_crash_whatever_the_clock_says(start, path, monkeypatch, step):
+    outbox = start()
+    before = (outbox.epoch, outbox.number("a"))
+    crash(outbox, path)
+    clock, nanoseconds = time.time, time.time_ns
+    monkeypatch.setattr(time, "time", lambda: clock() + step)
+    monkeypatch.setattr(time, "time_ns", lambda: nanoseconds() + step * 10**9)
+    again = start()
+    assert (again.epoch, again.number("a")) > before
+
+
+def test_faces_left_open_by_a_crash_are_ended_once(start, path):
+    outbox = start()
+    here = make_event(1)
+    gone = make_event(2, face=replace(FACE, id="gone"))
+    outbox.put([here, gone])
+    outbox.put([make_event(3, face=gone.face, type="end", duration=1.0, reason="left")])
+    outbox.put([make_event(4, type="change", previous="fear", duration=2.0, emotion="anger")])
+    offered(outbox, 4)
+    crash(outbox, path)
+    again = start()
+    last = offered(again, 5)[-1]
+    assert (last.type, last.reason, last.face, last.emotion) == ("end", "restarted", here.face, "anger")
+    assert (last.previous, last.epoch, last.seq, last.camera) == (None, again.epoch, 1, "camera")
+    assert last.time == make_event(4).time
+    assert last.duration == pytest.approx(last.time - last.first_seen)
+    validate_event(json.loads(last.encode()))
+    again.stop(5)
+    assert len(start()) == 5, "ended once"
+
+
+def test_a_face_that_came_and_went_within_a_group_is_not_ended_again(start, path):
+    outbox = start()
+    outbox.put([make_event(1), make_event(2, type="end", duration=1.0, reason="left")])
+    offered(outbox, 2)
+    crash(outbox, path)
+    assert len(start()) == 2
+
+
+def test_refused_messages_are_set_aside(start, path):
+    outbox = start()
+    outbox.put(end(seq) for seq in (1, 2, 3))
+    offered(outbox, 3)
+    assert outbox.refuse(end(2).id, "too large")
+    assert not outbox.refuse(end(2).id, "too large")
+    outbox.stop(5)
+    remains = Remains(path)
+    assert [(message.id, reason) for message, reason in remains.refused()] == [(end(2).id, "too large")]
+    assert [row.message.id for row in remains.rows()] == [end(1).id, end(3).id]
+    remains.close()
+
+
+def test_one_file_has_one_daemon(start, path):
+    start()
+    with pytest.raises(OutboxBusyError, match=r"outbox\.db: another emotion-edge uses it; stop that one"):
+        Outbox(path).start()
+
+
+def failing(monkeypatch, error):
+    """Let every commit fail until the returned event is set."""
+    healed, commit = threading.Event(), Store.commit
+
+    def maybe(store, changes):
+        if not healed.is_set():
+            raise error
+        commit(store, changes)
+
+    monkeypatch.setattr(Store, "commit", maybe)
+    return healed
+
+
+def test_full_disk_is_said_and_events_go_on_in_memory_until_it_is_mended(start, monkeypatch, caplog):
+    monkeypatch.setattr(edge.outbox, "RETRY", 0.05)
+    outbox = start()
+    outbox.put([end(1)])
+    offered(outbox, 1)
+    healed = failing(monkeypatch, sqlite3.OperationalError("database or disk is full"))
+    outbox.put([end(2)])
+    assert numbers(offered(outbox, 1)) == [2]
+    outbox.put(end(seq) for seq in (3, 4))
+    assert numbers(offered(outbox, 2)) == [3, 4]
+    assert outbox.problem() == "outbox: database or disk is full"
+    assert sum("database or disk is full" in record.getMessage() for record in caplog.records) == 1
+    outbox.acknowledge(end(3).id)
+    healed.set()
+    eventually(lambda: not outbox.problem(), 10, "recovery")
+    outbox.put([end(5)])
+    committed(outbox)
+    outbox.stop(5)
+    assert numbers(offered(start(), 4)) == [1, 2, 4, 5]
+
+
+def test_a_face_that_came_and_went_while_the_disk_was_full_is_not_ended_again(start, monkeypatch):
+    monkeypatch.setattr(edge.outbox, "RETRY", 0.05)
+    outbox = start()
+    healed = failing(monkeypatch, sqlite3.OperationalError("database or disk is full"))
+    outbox.put([make_event(1)])
+    eventually(outbox.problem, 10, "problem")
+    outbox.put([end(2)])
+    healed.set()
+    eventually(lambda: not outbox.problem(), 10, "recovery")
+    outbox.stop(5)
+    assert len(start()) == 2
+
+
+def test_memory_is_bounded_while_the_disk_fails(start, told, monkeypatch):
+    monkeypatch.setattr(edge.outbox, "MEMORY", 10 * len(end(100).encode()))
+    failing(monkeypatch, sqlite3.OperationalError("disk I/O error"))
+    outbox = start()
+    outbox.put([end(99)])
+    eventually(outbox.problem, 10, "problem")
+    outbox.put(end(seq) for seq in range(100, 200))
+    assert len(outbox) == 10
+    assert told.dropped == {"overflow": 91}
+    assert numbers(offered(outbox, 10)) == list(range(190, 200))
+    assert outbox.stop(5) == 10, "told as lost"
+
+
+def test_a_queue_on_a_full_disk_is_delivered_before_what_waits_in_memory(start, monkeypatch):
+    monkeypatch.setattr(edge.outbox, "PAGE", 4)
+    outbox = start()
+    outbox.put(end(seq) for seq in range(1, 31))
+    committed(outbox)
+    failing(monkeypatch, sqlite3.OperationalError("database or disk is full"))
+    outbox.put([end(31)])
+    eventually(outbox.problem, 10, "problem")
+    received = []
+    while len(received) < 31:
+        message = outbox.offer(5)
+        received.append(decode_event(message.payload).seq)
+        outbox.acknowledge(message.id)
+    assert received == list(range(1, 32))
+
+
+def scribble(path, offset, content=b"\xa5" * 512):
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(content)
+
+
+def test_file_that_is_none_is_set_aside(start, path, caplog):
+    path.parent.mkdir()
+    path.write_bytes(b"not a database at all" * 500)
+    outbox = start()
+    outbox.put([end(1)])
+    assert numbers(offered(outbox, 1)) == [1]
+    assert not outbox.problem()
+    (aside,) = path.parent.glob("outbox.db.damaged-*")
+    assert aside.read_bytes().startswith(b"not a database")
+    assert "set aside as outbox.db.damaged-" in caplog.text
+
+
+def test_what_can_be_read_of_a_damaged_file_is_kept(start, path, caplog):
+    outbox = start()
+    outbox.put(end(seq) for seq in range(1, 201))
+    committed(outbox)
+    before = outbox.epoch
+    outbox.stop(5)
+    scribble(path, path.stat().st_size // 8192 * 4096)
+    again = start()
+    assert "set aside" in caplog.text
+    assert 100 < len(again) < 201
+    received = numbers(offered(again, len(again)))
+    assert [seq for seq in received if seq] == sorted(set(received)), "in order, each once"
+    assert again.epoch > before
+    again.put([end(300)])
+    assert numbers(offered(again, 1)) == [300]
+    again.stop(5)
+    assert len(start()) == len(received) + 1
+
+
+def test_file_damaged_while_it_is_used_is_replaced(start, monkeypatch, caplog):
+    outbox = start()
+    outbox.put(end(seq) for seq in range(1, 11))
+    offered(outbox, 3)
+    committed(outbox)
+    commit, broken = Store.commit, [sqlite3.DatabaseError("database disk image is malformed")]
+
+    def once(store, changes):
+        if broken:
+            raise broken.pop()
+        commit(store, changes)
+
+    monkeypatch.setattr(Store, "commit", once)
+    outbox.put([end(11)])
+    committed(outbox)
+    assert "malformed; set aside as" in caplog.text
+    assert numbers(offered(outbox, 8)) == list(range(4, 12))
+    assert len(outbox) == 11
+    outbox.stop(5)
+    assert numbers(offered(start(), 11)) == list(range(1, 12))
+
+
+def test_at_most_three_damaged_files_are_kept(start, path):
+    for _ in range(5):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * 5000)
+        start().stop(5)
+    assert len(list(path.parent.glob("outbox.db.damaged-*"))) == 3
+
+
+def test_flipped_bit_in_an_event_is_counted_and_the_rest_is_delivered(start, path, told, caplog):
+    outbox = start()
+    outbox.put(end(seq) for seq in range(1, 11))
+    committed(outbox)
+    outbox.stop(5)
+    content = path.read_bytes()
+    where = content.index(b'"seq":5,') + 6
+    scribble(path, where, b"7")
+    again = start()
+    assert numbers(offered(again, 9)) == [1, 2, 3, 4, 6, 7, 8, 9, 10]
+    assert told.dropped == {"damaged": 1}
+    eventually(lambda: "1 messages in" in caplog.text, 5, "line")
+    assert len(again) == 9
+
+
+FLIPS = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7))
+
+
+@settings(max_examples=25)
+@given(crashed=st.booleans(), which=st.integers(0, 5), flips=st.lists(FLIPS, min_size=1, max_size=3))
+def test_whatever_is_flipped_it_starts_and_delivers_in_order(tmp_path_factory, crashed, which, flips):
+    folder = tmp_path_factory.mktemp("flipped")
+    path = folder / "outbox.db"
+    outbox = Outbox(path, durability="normal")
+    outbox.start()
+    outbox.put(end(seq) for seq in range(1, 41))
+    committed(outbox)
+    if crashed:
+        crash(outbox, path)
+    else:
+        outbox.stop(5)
+    files = sorted(file for file in folder.glob("outbox.db*") if file.stat().st_size)
+    victim = files[which % len(files)]
+    content = bytearray(victim.read_bytes())
+    for place, bit in flips:
+        content[int(place * len(content))] ^= 1 << bit
+    victim.write_bytes(content)
+    again = Outbox(path, durability="normal")
+    again.start()
+    again.put([end(99)])
+    received = []
+    with suppress(AttributeError):
+        while 99 not in received:
+            message = again.offer(5)
+            received.append(decode_event(message.payload).seq)
+            again.acknowledge(message.id)
+    assert received[-1] == 99
+    assert received == sorted(set(received))
+    assert not again.problem()
+    again.stop(5)
+
+
+def test_file_that_cannot_be_opened_is_said_and_taken_up_later(start, monkeypatch):
+    monkeypatch.setattr(edge.outbox, "RETRY", 0.05)
+    outbox = start()
+    outbox.put([make_event(1)])
+    offered(outbox, 1)
+    outbox.stop(5)
+    healed, opened = threading.Event(), Store.__init__
+
+    def read_only(store, *arguments):
+        if not healed.is_set():
+            raise sqlite3.OperationalError("attempt to write a readonly database")
+        opened(store, *arguments)
+
+    monkeypatch.setattr(Store, "__init__", read_only)
+    again = start()
+    assert again.problem() == "outbox: attempt to write a readonly database"
+    assert again.epoch > outbox.epoch
+    again.put([make_event(2)])
+    received = offered(again, 3)
+    assert [event.seq for event in received] == [1, 1, 2]
+    assert received[1].reason == "restarted"
+    again.acknowledge(make_event(1).id)
+    healed.set()
+    eventually(lambda: not again.problem(), 10, "recovery")
+    committed(again)
+    again.stop(5)
+    assert [event.reason for event in offered(start(), 2)] == ["restarted", None]
 
 
 def test_later_outboxes_have_later_epochs():

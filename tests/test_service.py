@@ -13,8 +13,10 @@ import pytest
 from edge.bundle import BundleError
 from edge.demo import CLIP
 from edge.http import HttpError
+from edge.outbox import Outbox
 from edge.service import Service
 from edge.settings import Settings
+from edge.store import OutboxBusyError
 from tests.parts import HOST, eventually
 from tests.parts.broker import Mosquitto
 from tests.parts.camera import FakeCamera, silent
@@ -82,6 +84,28 @@ def test_a_file_that_is_no_video_ends_it_with_a_failure(tmp_path, caplog):
     (tmp_path / "clip.mp4").write_text("no video")
     assert service(None, cam={"source": str(tmp_path / "clip.mp4")}).run() == 1
     assert "clip.mp4" in caplog.text
+
+
+def test_a_second_daemon_on_the_same_outbox_is_refused(broker):
+    settings = Settings.model_validate(settings_for(broker, cam=NOWHERE))
+    first = Outbox(settings.outbox.path)
+    first.start()
+    with pytest.raises(OutboxBusyError, match="another emotion-edge uses it"):
+        Service(settings).run()
+    first.stop(5)
+
+
+def test_what_the_outbox_cannot_do_is_told_in_the_status(broker, tmp_path):
+    (tmp_path / "state").write_text("a file where the folder should be")
+    daemon = service(broker, cam=NOWHERE)
+    with Subscriber(broker.port) as subscriber:
+        thread = when(lambda: subscriber.on("emotion/test/status"), signal.SIGTERM)
+        assert daemon.run() == 0
+        subscriber.wait_for_farewell()
+    thread.join()
+    (problem,) = subscriber.on("emotion/test/status")[0].payload["problems"]
+    assert problem.startswith("outbox: ")
+    assert "emotion_edge_outbox_durable 0.0" in daemon._metrics.text().decode()
 
 
 def test_analysis_that_always_fails_ends_it_with_a_failure(monkeypatch, caplog):

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import get_args
+from typing import get_args, get_origin
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -87,6 +87,11 @@ def test_smallest_file_has_defaults_for_the_rest(load):
         (SMALL + "mqtt:\n  port: 65536\n", 5, "mqtt.port", "less than or equal to 65535"),
         (SMALL + "mqtt:\n  port: many\n", 5, "mqtt.port", "valid integer"),
         (SMALL + "mqtt:\n  base: home/+/x\n", 5, "mqtt.base", "pattern"),
+        (SMALL + "mqtt:\n  fallbacks: [other]\n", 5, "mqtt.fallbacks.0", "must be host:port"),
+        (SMALL + "mqtt:\n  tls: {certificate: a.pem}\n", 5, "mqtt.tls", "give both or neither"),
+        (SMALL + "mqtt:\n  tls: {ca: gone.pem}\n", 5, "mqtt.tls.ca", "gone.pem: no such file"),
+        (SMALL + "outbox:\n  durability: none\n", 5, "outbox.durability", "'full' or 'normal'"),
+        (SMALL + "privacy: none\n", 4, "privacy", "'full' or 'aggregate'"),
         (SMALL + "mqtt:\n  base: /home\n", 5, "mqtt.base", "pattern"),
         (SMALL + "mqtt:\n  base: home/\n", 5, "mqtt.base", "pattern"),
         (SMALL + "mqtt:\n  username: 1234\n", 5, "mqtt.username", "must be text; put it in quotes"),
@@ -291,7 +296,7 @@ def example_in_full():
 
 
 def test_example_in_full_loads(load, tmp_path):
-    for name in ("camera-ca.pem", "visit.mp4", "my-model.tflite"):
+    for name in ("broker-ca.pem", "edge.pem", "edge.key", "camera-ca.pem", "visit.mp4", "my-model.tflite"):
         (tmp_path / name).touch()
     (tmp_path / "holiday").mkdir()
     text = example_in_full().replace("rtsp://192", "rtsps://192")
@@ -319,7 +324,7 @@ def keys_of(model, prefix=""):
         keys.add(f"{prefix}{name}")
         for kind in (field.annotation, *get_args(field.annotation)):
             if isinstance(kind, type) and issubclass(kind, BaseModel):
-                star = "" if kind is field.annotation else "*."
+                star = "*." if get_origin(field.annotation) is dict else ""
                 keys |= keys_of(kind, f"{prefix}{name}.{star}")
     return keys
 

@@ -223,7 +223,14 @@ class Authority:
 
     def context(self, name: str = f"IP:{HOST}", days: int = 2) -> ssl.SSLContext:
         """Return what a server needs to prove that it is `name`; long expired with negative `days`."""
-        key, request, signed = (self._folder / f"server.{suffix}" for suffix in ("key", "csr", "pem"))
+        signed, key = self.sign(name, days)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(signed, key)
+        return context
+
+    def sign(self, name: str = f"IP:{HOST}", days: int = 2, stem: str = "server") -> tuple[Path, Path]:
+        """Write a certificate for `name` and its key to files; returns their paths."""
+        key, request, signed = (self._folder / f"{stem}.{suffix}" for suffix in ("key", "csr", "pem"))
         names = self._folder / "names"
         names.write_text(f"subjectAltName={name}\n")
         self._openssl(
@@ -233,9 +240,7 @@ class Authority:
             *("x509", "-req", "-in", str(request), "-CA", str(self.ca), "-CAkey", str(self._key), "-CAcreateserial"),
             *("-days", str(days), "-extfile", str(names), "-out", str(signed)),
         )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(signed, key)
-        return context
+        return signed, key
 
     def _openssl(self, *arguments: str) -> None:
         done = subprocess.run([tool("openssl", "openssl"), *arguments], capture_output=True, text=True, check=False)

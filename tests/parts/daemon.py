@@ -43,7 +43,12 @@ class Daemon(Child):
         self.config = config
         self.path = folder / "edge.yaml"
         command = [sys.executable, "-m", "edge.cli", "run", "--config", str(self.path), *arguments]
-        super().__init__(command, folder, {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **(environment or {})})
+        super().__init__(command, folder, environment_of(folder, environment))
+
+    @property
+    def outbox(self) -> Path:
+        """Its file of events that wait, unless the configuration names another."""
+        return self.folder / "state" / "outbox.db"
 
     @property
     def address(self) -> str:
@@ -107,3 +112,8 @@ class Daemon(Child):
 
     def _why_not(self) -> str:
         return f"/readyz says {self.get('/readyz')}; {self.tail()}"
+
+
+def environment_of(folder: Path, more: dict[str, str] | None = None) -> dict[str, str]:
+    """Return the variables of a daemon that keeps its state in `folder`."""
+    return {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "STATE_DIRECTORY": str(folder / "state"), **(more or {})}

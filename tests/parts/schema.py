@@ -1,4 +1,4 @@
-"""The JSON Schema of events that ships, as a check."""
+"""The JSON Schemas that ship, as checks."""
 
 from __future__ import annotations
 
@@ -25,11 +25,20 @@ def validate_event(document: dict[str, Any]) -> None:
     Raises:
         jsonschema.ValidationError: it breaks the schema.
     """
-    _validator().validate(document)
+    _validator("event").validate(document)
+
+
+def validate(topic: str, document: Any) -> None:
+    """Check a decoded message of a daemon against the schema for its topic.
+
+    Raises:
+        jsonschema.ValidationError: it breaks the schema.
+    """
+    _validator(topic.rsplit("/", 1)[-1]).validate(document)
 
 
 @cache
-def _validator() -> Draft202012Validator:
-    schema = json.loads(resources.files("edge").joinpath("schemas/event-1.json").read_text(encoding="utf-8"))
+def _validator(kind: str) -> Draft202012Validator:
+    schema = json.loads(resources.files("edge").joinpath(f"schemas/{kind}-1.json").read_text(encoding="utf-8"))
     Draft202012Validator.check_schema(schema)
     return Draft202012Validator(schema, format_checker=FORMATS)

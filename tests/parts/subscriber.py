@@ -18,6 +18,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from tests.parts import HOST
+from tests.parts.schema import validate
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,17 @@ class Subscriber:
         """Disconnect."""
         self._client.disconnect()
         self._client.loop_stop()
+
+    def check_schemas(self) -> None:
+        """Check every message of daemons so far against the schemas that ship.
+
+        Raises:
+            jsonschema.ValidationError: one breaks its schema.
+            FileNotFoundError: one is on a topic that has none.
+        """
+        for message in self.on("emotion/#"):
+            if message.raw:
+                validate(message.topic, message.payload)
 
     @property
     def messages(self) -> list[Message]:

@@ -1,0 +1,102 @@
+"""`emotion-edge outbox`: what waits in the outbox file of a daemon, looked at, sent, or thrown away."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+import sys
+from pathlib import Path
+
+import click
+
+from edge import __version__
+from edge.events import rfc3339
+from edge.metrics import Metrics
+from edge.mqtt import Publisher
+from edge.outbox import Outbox
+from edge.settings import Settings, SettingsError, load_settings
+from edge.store import Lock, Remains, Store, remove_damaged
+
+DEFAULT_CONFIG = Path("/etc/emotion-edge/edge.yaml")
+STOP = 2.0
+config_option = click.option(
+    "--config",
+    "-c",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_CONFIG,
+    show_default=True,
+    help="Settings file; it names the outbox.",
+)
+
+
+@click.group()
+def outbox() -> None:
+    """What waits for the broker: list, send or delete it."""
+
+
+@outbox.command("ls")
+@config_option
+@click.option("--refused", is_flag=True, help="What the broker refused for good, instead of what waits.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def list_messages(config: Path, refused: bool, as_json: bool) -> None:
+    """List the messages in the order they will be sent; the daemon may be running."""
+    remains = Remains(load_settings(config).outbox.path)
+    found = (
+        (({"reason": reason}, message) for message, reason in remains.refused())
+        if refused
+        else (({"made": rfc3339(row.made)}, row.message) for row in remains.rows())
+    )
+    for about, message in found:
+        line = {**about, "camera": message.camera, "kind": message.kind, "id": message.id}
+        payload = json.loads(message.payload)
+        click.echo(json.dumps({**line, "payload": payload}) if as_json else "  ".join(line.values()))
+    remains.close()
+
+
+@outbox.command()
+@config_option
+@click.option("--timeout", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Seconds.")
+def drain(config: Path, timeout: float) -> None:
+    """Send what waits, without cameras; the daemon must be stopped. Exit code 1 if something is left."""
+    settings = load_settings(config)
+    logging.basicConfig(format="%(levelname)s %(message)s", level=settings.log_level.upper(), stream=sys.stderr)
+    queue = Outbox(settings.outbox.path, durability=settings.outbox.durability, most_seconds=float("inf"))
+    queue.start()
+    waiting = len(queue)
+    publisher = Publisher(settings.mqtt, settings.node, queue, Metrics(settings.node, __version__))
+    publisher.start()
+    queue.wait_empty(timeout)
+    left = publisher.stop(STOP)
+    queue.stop(STOP)
+    click.echo(f"{waiting - left} messages delivered, {left} left")
+    sys.exit(1 if left else 0)
+
+
+@outbox.command()
+@config_option
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def purge(config: Path, yes: bool) -> None:
+    """Delete what waits, what was refused, and damaged files that were set aside; the daemon must be stopped."""
+    settings = load_settings(config)
+    path = settings.outbox.path
+    if not path.exists():
+        click.echo(f"{path}: there is none")
+        return
+    if not yes:
+        click.confirm(f"delete everything that waits in {path}?", abort=True)
+    lock = Lock(path)
+    click.echo(f"{_empty(path, settings)} messages deleted")
+    lock.release()
+
+
+def _empty(path: Path, settings: Settings) -> int:
+    try:
+        store = Store(path, settings.outbox.durability)
+        gone = store.forget()
+        store.erase()
+        store.close()
+        remove_damaged(path)
+    except (sqlite3.Error, OSError) as error:
+        raise SettingsError(f"{path}: {error}; remove the file by hand") from None
+    return gone

@@ -1,0 +1,86 @@
+"""A broker for one thing that Mosquitto does not do: answer publishes as the test wants, or not at all."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+from tests.parts import HOST
+
+CONNECT, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PING, DISCONNECT = 1, 3, 8, 10, 12, 14
+
+
+class StubbornBroker:
+    """Accepts MQTT 5 connections and answers everything but publishes, which `answer` decides on.
+
+    Args:
+        answer: gets the topic of a publish; returns the reason code of its PUBACK, none for no PUBACK.
+    """
+
+    def __init__(self, answer: Callable[[str], int | None]) -> None:
+        self.connections: list[float] = []
+        self.published: list[str] = []
+        self._answer = answer
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self._open.append(connection)
+            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            with connection, connection.makefile("rb") as stream:
+                while head := stream.read(1):
+                    self._handle(connection, head[0], stream.read(_length(stream.read)))
+        except (OSError, IndexError):
+            return
+
+    def _handle(self, connection: socket.socket, head: int, body: bytes) -> None:
+        kind = head >> 4
+        if kind == CONNECT:
+            self.connections.append(time.monotonic())
+            connection.sendall(b"\x20\x03\x00\x00\x00")
+        elif kind == SUBSCRIBE:
+            connection.sendall(b"\x90\x04" + body[:2] + b"\x00\x01")
+        elif kind == UNSUBSCRIBE:
+            connection.sendall(b"\xb0\x04" + body[:2] + b"\x00\x00")
+        elif kind == PING:
+            connection.sendall(b"\xd0\x00")
+        elif kind == PUBLISH:
+            size = int.from_bytes(body[:2], "big")
+            topic = body[2 : 2 + size].decode()
+            self.published.append(topic)
+            reason = self._answer(topic)
+            if reason is not None:
+                connection.sendall(b"\x40\x04" + body[2 + size : 4 + size] + bytes([reason, 0]))
+
+    def __enter__(self) -> StubbornBroker:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.close()
+        for connection in self._open:
+            connection.close()
+
+
+def _length(read: Callable[[int], bytes]) -> int:
+    value = shift = 0
+    while True:
+        byte = read(1)[0]
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            return value

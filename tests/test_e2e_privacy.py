@@ -1,0 +1,77 @@
+"""`privacy: aggregate`: nothing about single faces leaves the daemon, by any topic, series or page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.parts import eventually
+from tests.parts.broker import Mosquitto
+from tests.parts.daemon import Daemon
+from tests.parts.flicker import TRACKING, flicker_camera, flickering
+from tests.parts.samples import LABELS
+from tests.parts.settings import settings_for
+from tests.parts.subscriber import Message, Subscriber
+
+EMOTION = re.compile("|".join(LABELS))
+ABOUT_FACES = re.compile(r"\bbox\b|emotion=|probabilit|confidence|first_seen|previous|face_id")
+
+
+def test_nothing_about_single_faces_leaves_the_daemon(
+    tmp_path: Path, broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon]
+) -> None:
+    # First in full, and killed while events wait: what is known of faces lies in the outbox and is retained.
+    config = {
+        **settings_for(broker, cam=flicker_camera(flickering(tmp_path / "pictures"))),
+        "tracking": TRACKING,
+        "summary": {"period": 1},
+    }
+    daemon = start_daemon(config)
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/emotion" and m.payload["faces"] > 0, 30)
+    broker.freeze()
+    made = daemon.value("emotion_edge_events_total")
+    eventually(lambda: daemon.value("emotion_edge_events_total") > made + 20, 20, "events that wait")
+    daemon.kill()
+    broker.thaw()
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/status" and m.payload["state"] == "offline", 20)
+    assert b'"probabilities"' in _stored(daemon)
+
+    seen = len(subscriber.messages)
+    daemon.config |= {"privacy": "aggregate", "min_people": 3}
+    daemon.start()
+    subscriber.wait_for(lambda m: _told_summary(m) and m.payload["people"] >= 3, 30, "summary of many", start=seen)
+    pages = [daemon.get(page)[1] for page in ("/metrics", "/healthz", "/readyz", "/", "/preview", "/status")]
+    stored = _stored(daemon)
+    daemon.config["min_people"] = 1000
+    daemon.stop()
+    few = len(subscriber.messages)
+    daemon.start()
+    subscriber.wait_for(lambda m: _told_summary(m) and m.payload["people"] >= 3, 30, "summary of too few", start=few)
+    daemon.stop()
+
+    messages = subscriber.messages[seen:]
+    assert {m.topic for m in messages if m.raw} == {
+        "emotion/test/status",
+        "emotion/test/cam/status",
+        "emotion/test/cam/summary",
+    }
+    assert any(m.topic == "emotion/test/cam/emotion" and not m.raw for m in messages), "the retained one was cleared"
+    for place, message in enumerate(messages, seen):
+        assert not ABOUT_FACES.search(message.raw.decode())
+        if _told_summary(message) and message.payload["people"] >= (1000 if place >= few else 3):
+            assert set(message.payload["face_seconds"]) == set(LABELS)
+        else:
+            assert not EMOTION.search(message.raw.decode())
+    for page in pages:
+        assert not EMOTION.search(page)
+        assert not ABOUT_FACES.search(page)
+    assert b'"probabilities"' not in stored
+
+
+def _told_summary(message: Message) -> bool:
+    return bool(message.topic == "emotion/test/cam/summary" and message.raw)
+
+
+def _stored(daemon: Daemon) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(daemon.outbox.parent.iterdir()))

@@ -1,0 +1,152 @@
+"""Ways to a broker: several of them, encrypted, with certificates of our own, over websockets."""
+
+import logging
+
+import amqtt.broker
+import pytest
+from click.testing import CliRunner
+
+import edge.mqtt
+from edge.cli import cli
+from edge.demo import EmbeddedBroker
+from edge.metrics import Metrics
+from edge.mqtt import Publisher
+from edge.outbox import Outbox
+from edge.settings import MqttSettings, MqttTlsSettings, SettingsError
+from tests.parts import HOST, eventually, free_port
+from tests.parts.broker import Mosquitto
+from tests.parts.camera import Authority
+from tests.parts.samples import make_event
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def connect(monkeypatch, caplog):
+    """Start publishers that try again at once; they are stopped with the test."""
+    caplog.set_level(logging.INFO, logger="edge")
+    monkeypatch.setattr(edge.mqtt, "BACK_OFF", (0.2,))
+    made = []
+
+    def start(**settings):
+        outbox = Outbox()
+        outbox.put([make_event(1)])
+        publisher = Publisher(MqttSettings(**settings), "node", outbox, Metrics("node", "0"))
+        publisher.start()
+        made.append(publisher)
+        return outbox
+
+    yield start
+    for publisher in made:
+        publisher.stop(1)
+
+
+def secure(parts, authority, days=2, name=f"IP:{HOST}", **settings):
+    certificate, key = authority.sign(name, days)
+    folder = parts.folder("secure")
+    copies = {"certfile": folder / "server.pem", "keyfile": folder / "server.key"}
+    copies["certfile"].write_bytes(certificate.read_bytes())
+    copies["keyfile"].write_bytes(key.read_bytes())
+    files = {name: str(path) for name, path in copies.items()}
+    return parts.start(Mosquitto(folder, **{**files, "cafile": str(authority.ca), **settings}))
+
+
+def refused(connect, caplog, text, **settings):
+    """The publisher says `text` in one line, once, however often it tries."""
+    outbox = connect(**settings)
+    eventually(lambda: text in caplog.text, 10, "complaint", lambda: caplog.text)
+    assert not outbox.wait_empty(0.8)
+    lines = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(lines) == 1, lines
+    assert lines[0].endswith("; trying again")
+    assert "\n" not in lines[0]
+
+
+def test_encrypted_broker_of_an_authority_of_its_own(parts, authority, connect):
+    broker = secure(parts, authority)
+    assert connect(port=broker.port, tls={"ca": authority.ca, "alpn": ["mqtt"]}).wait_empty(10)
+
+
+def test_broker_that_asks_for_our_certificate(parts, authority, connect, caplog):
+    broker = secure(parts, authority, require_certificate="true")
+    certificate, key = authority.sign("DNS:edge", stem="edge")
+    tls = {"ca": authority.ca, "certificate": certificate, "key": key}
+    assert connect(port=broker.port, tls=tls).wait_empty(10)
+    caplog.clear()
+    outbox = connect(port=broker.port, tls={"ca": authority.ca})
+    assert not outbox.wait_empty(1)
+    eventually(lambda: "trying again" in caplog.text, 10, "complaint")
+
+
+@pytest.mark.parametrize(
+    ("days", "name", "says"),
+    [(-1, f"IP:{HOST}", "certificate has expired"), (2, "IP:127.0.0.9", "IP address mismatch")],
+)
+def test_wrong_certificate_is_one_line(parts, authority, connect, caplog, days, name, says):
+    broker = secure(parts, authority, days, name)
+    refused(connect, caplog, says, port=broker.port, tls={"ca": authority.ca})
+
+
+def test_certificate_of_an_unknown_authority_is_one_line_and_taken_only_if_told(parts, authority, connect, caplog):
+    broker = secure(parts, authority)
+    refused(connect, caplog, "check mqtt.tls.ca", port=broker.port, tls={})
+    caplog.clear()
+    assert connect(port=broker.port, tls={"insecure": True}).wait_empty(10)
+    assert "insecure takes any certificate" in caplog.text
+
+
+def test_plain_broker_on_the_tls_port_is_one_line(broker, authority, connect, caplog):
+    refused(connect, caplog, "check mqtt.port", port=broker.port, tls={"ca": authority.ca})
+
+
+def test_websockets(connect, monkeypatch):
+    """The demo's broker, told to speak websockets: not every Mosquitto of Debian opens one where there is no IPv6."""
+    plain = amqtt.broker.Broker.__init__
+
+    def over_websockets(self, config):
+        plain(self, {**config, "listeners": {"default": {**config["listeners"]["default"], "type": "ws"}}})
+
+    monkeypatch.setattr(amqtt.broker.Broker, "__init__", over_websockets)
+    settings = MqttSettings(port=free_port())
+    embedded = EmbeddedBroker(settings)
+    embedded.start()
+    assert connect(port=settings.port, transport="websockets", path="/mqtt").wait_empty(15)
+    embedded.stop()
+
+
+def test_next_broker_when_the_first_does_not_answer_and_back(parts, connect, caplog):
+    first, second = (Mosquitto(parts.folder(name), port=free_port()) for name in ("first", "second"))
+    parts.start(second)
+    outbox = connect(port=first.port, fallbacks=[f"{HOST}:{second.port}"])
+    assert outbox.wait_empty(10)
+    assert f"{second.port}: connected" in caplog.text
+    parts.start(first)
+    second.kill()
+    outbox.put([make_event(2)])
+    assert outbox.wait_empty(10)
+    assert f"{first.port}: connected" in caplog.text
+
+
+def test_files_that_are_no_certificates_are_one_line(tmp_path):
+    (tmp_path / "x.pem").write_text("no certificate")
+    with pytest.raises(SettingsError, match=r"^mqtt\.tls: \S*x\.pem.*; name PEM files, the key without a passphrase$"):
+        edge.mqtt.tls_context(MqttTlsSettings(ca=tmp_path / "x.pem"))
+
+
+def test_check_looks_at_certificates(tmp_path):
+    (tmp_path / "x.pem").write_text("no certificate")
+    (tmp_path / "edge.yaml").write_text("cameras: {door: {source: 0}}\nmqtt: {tls: {ca: x.pem}}\n")
+    result = CliRunner().invoke(cli, ["check", str(tmp_path / "edge.yaml")])
+    assert "x.pem" in str(result.exception)
+    assert isinstance(result.exception, SettingsError)
+
+
+def test_key_with_a_passphrase_asks_nobody(authority, tmp_path):
+    certificate, key = authority.sign("DNS:edge", stem="locked")
+    locked = tmp_path / "locked.key"
+    authority._openssl("rsa", "-aes128", "-passout", "pass:secret", "-in", str(key), "-out", str(locked))
+    with pytest.raises(SettingsError, match="without a passphrase"):
+        edge.mqtt.tls_context(MqttTlsSettings(certificate=certificate, key=locked))

@@ -1,0 +1,106 @@
+"""`emotion-edge outbox`."""
+
+import json
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from edge.cli import cli
+from edge.outbox import Outbox
+from tests.parts import eventually
+from tests.parts.samples import make_event
+from tests.parts.schema import validate_event
+from tests.parts.settings import settings_for
+
+
+@pytest.fixture
+def make(tmp_path):
+    """Write settings for a broker and an outbox with events in it; returns a function that runs `outbox …`."""
+
+    def setup(broker=None, count=3):
+        path = tmp_path / "outbox.db"
+        config = {**settings_for(broker, cam={"source": 0}), "outbox": {"path": str(path)}}
+        (tmp_path / "edge.yaml").write_text(yaml.safe_dump(config))
+        outbox = Outbox(path)
+        outbox.start()
+        outbox.put(make_event(seq, type="end", duration=1.0, reason="left") for seq in range(1, count + 1))
+        if count:
+            outbox.offer(5)
+            outbox.refuse(make_event(1).id, "too large")
+        outbox.stop(5)
+
+        def run(*arguments, text=None):
+            return CliRunner().invoke(cli, ["outbox", *arguments, "--config", str(tmp_path / "edge.yaml")], input=text)
+
+        run.path = path
+        return run
+
+    return setup
+
+
+def test_ls_lists_what_waits_and_what_was_refused(make):
+    run = make()
+    lines = run("ls").output.splitlines()
+    assert [line.split() for line in lines] == [
+        [line.split()[0], "camera", "event", make_event(seq).id] for line, seq in zip(lines, (2, 3), strict=True)
+    ]
+    documents = [json.loads(line) for line in run("ls", "--json").output.splitlines()]
+    assert [document["payload"]["seq"] for document in documents] == [2, 3]
+    for document in documents:
+        validate_event(document["payload"])
+    assert run("ls", "--refused").output.split()[:2] == ["too", "large"]
+
+
+def test_ls_of_an_outbox_in_use(make):
+    run = make()
+    daemon = Outbox(run.path)
+    daemon.start()
+    assert len(run("ls").output.splitlines()) == 2
+    daemon.stop(5)
+
+
+def test_ls_without_a_file_says_nothing(make):
+    run = make()
+    run.path.unlink()
+    result = run("ls")
+    assert (result.output, result.exit_code) == ("", 0)
+
+
+def test_drain_sends_what_waits(make, broker, subscriber):
+    run = make(broker)
+    result = run("drain")
+    assert result.output.splitlines()[-1] == "2 messages delivered, 0 left"
+    assert result.exit_code == 0
+    eventually(lambda: len(subscriber.on("emotion/test/camera/event")) == 2, 10, "events")
+    assert run("ls").output == ""
+
+
+def test_drain_without_a_broker_leaves_everything(make):
+    run = make()
+    result = run("drain", "--timeout", "1")
+    assert (result.output.splitlines()[-1], result.exit_code) == ("0 messages delivered, 2 left", 1)
+    assert len(run("ls").output.splitlines()) == 2
+
+
+def test_purge_asks_and_leaves_no_trace(make):
+    run = make()
+    damaged = run.path.with_name("outbox.db.damaged-1")
+    damaged.touch()
+    assert run("purge", text="n\n").exit_code == 1
+    assert len(run("ls").output.splitlines()) == 2
+    assert "2 messages deleted" in run("purge", text="y\n").output
+    assert run("ls").output == ""
+    assert run("ls", "--refused").output == ""
+    assert make_event(2).id.encode() not in run.path.read_bytes()
+    assert not damaged.exists()
+
+
+@pytest.mark.parametrize("command", [("purge", "--yes"), ("drain",)])
+def test_a_running_daemon_is_not_disturbed(make, command):
+    run = make()
+    daemon = Outbox(run.path)
+    daemon.start()
+    result = run(*command)
+    assert "another emotion-edge uses it; stop that one" in str(result.exception)
+    daemon.stop(5)

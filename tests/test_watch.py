@@ -1,0 +1,118 @@
+"""`emotion-edge watch`."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.watch import once, readable
+from tests.parts import eventually
+from tests.parts.child import Child
+from tests.parts.samples import make_event
+from tests.parts.settings import settings_for
+
+pytestmark = pytest.mark.own_messages
+
+
+@pytest.fixture
+def watch(parts, broker):
+    """Start `watch` and publish until it shows something; returns the process."""
+
+    def start(*arguments):
+        folder = parts.folder("watch")
+        (folder / "edge.yaml").write_text(yaml.safe_dump(settings_for(broker, cam={"source": 0})))
+        command = [sys.executable, "-m", "edge.cli", "watch", "--config", str(folder / "edge.yaml"), *arguments]
+        child = parts.start(Child(command, folder, {"PYTHONUNBUFFERED": "1"}))
+        eventually(lambda: "emotion-edge-watch" in broker.log.read_text(), 20, "connection", child.tail)
+        eventually(lambda: broker.log.read_text().count("/event") > 0, 20, "subscription", child.tail)
+        return child
+
+    return start
+
+
+def publish(subscriber, event):
+    subscriber.publish(f"emotion/{event.node}/{event.camera}/event", event.encode())
+
+
+def test_each_event_of_the_node_is_one_line_without_colours_in_a_pipe(watch, subscriber):
+    child = watch()
+    one, other = make_event(1, node="test"), make_event(2, node="elsewhere")
+    for event in (one, one, other, make_event(3, node="test", type="change", previous="fear", duration=1.0)):
+        publish(subscriber, event)
+    lines = eventually(lambda: len(child.lines()) >= 2 and child.lines(), 10, "lines", child.tail)
+    assert [line.split("  ", 1)[1] for line in lines] == [
+        "camera  face   1  start   happiness 72 %",
+        "camera  face   1  change  fear → happiness 72 %, 1.0 s",
+    ]
+
+
+def test_fleet_in_json(watch, subscriber):
+    child = watch("--all", "--json")
+    events = [make_event(seq, node=node) for seq, node in enumerate(("test", "elsewhere"))]
+    for event in events:
+        publish(subscriber, event)
+    lines = eventually(lambda: len(child.lines()) >= 2 and child.lines(), 10, "lines", child.tail)
+    assert [json.loads(line) for line in lines] == [json.loads(event.encode()) for event in events]
+
+
+def test_another_node_and_what_is_no_event(watch, subscriber):
+    child = watch("--node", "elsewhere")
+    for payload in (b"no json", b"[1]", b'{"id":"\x1b"}', b'{"id":"a","type":"\\u001b[2J"}'):
+        subscriber.publish("emotion/elsewhere/cam/event", payload)
+    publish(subscriber, make_event(1, node="elsewhere"))
+    lines = eventually(lambda: any("start" in line for line in child.lines()) and child.lines(), 10, "line", child.tail)
+    assert len(lines) == 2
+    assert lines[0].startswith("not an event: ")
+
+
+def test_a_broker_that_is_not_there_is_one_line(tmp_path):
+    (tmp_path / "edge.yaml").write_text(yaml.safe_dump(settings_for(None, cam={"source": 0})))
+    command = [sys.executable, "-m", "edge.cli", "watch", "--config", str(tmp_path / "edge.yaml")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "Connection refused" in done.stderr
+
+
+def test_colours_in_a_terminal(subscriber, broker, tmp_path):
+    (tmp_path / "edge.yaml").write_text(yaml.safe_dump(settings_for(broker, cam={"source": 0})))
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "edge.cli", "watch", "--config", str(tmp_path / "edge.yaml")]
+    environment = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+    process = subprocess.Popen(command, stdout=slave, stderr=slave, env=environment)
+    os.close(slave)
+    try:
+        eventually(lambda: "/+/event" in broker.log.read_text(), 20, "subscription")
+        publish(subscriber, make_event(1, node="test"))
+        assert os.read(master, 4096).startswith(b"\x1b[32m")
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+
+
+@given(st.dictionaries(st.text(max_size=9), st.text() | st.floats() | st.lists(st.integers())), st.booleans())
+def test_no_payload_steers_the_terminal(changes, with_node):
+    line = readable({**json.loads(make_event(1).encode()), **changes}, with_node)
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("field", ["camera", "emotion", "node", "reason", "previous"])
+def test_no_field_steers_the_terminal(field):
+    event = {**json.loads(make_event(1, type="change", previous="x", duration=1.0).encode()), field: "\x1b]0;evil\x07"}
+    assert readable(event, True).isprintable()
+
+
+def test_what_comes_again_is_left_out():
+    assert [found["n"] for found in once(iter([{"id": "a", "n": 1}, {"id": "a", "n": 2}, {"id": "b", "n": 3}]))] == [
+        1,
+        3,
+    ]
