@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import struct
+import tokenize
+import zipfile
+import zlib
 from pathlib import Path
 
 from trainer import TrainerError
 
+#: What NumPy and the ZIP reader below it raise on damaged `.npy` and `.npz` files, and on files of another kind.
+DAMAGED: tuple[type[Exception], ...] = (
+    OSError,
+    ValueError,
+    TypeError,  # the one array of a `.npy` where a `.npz` is expected
+    LookupError,
+    EOFError,
+    RuntimeError,  # a version, compression or encryption that the ZIP reader does not know
+    SyntaxError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 class WriteError(TrainerError):
     """A file could not be written; what was there before is as it was."""
@@ -28,4 +47,10 @@ def replace_file(path: Path, content: bytes) -> None:
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise WriteError(f"{path}: {error.strerror}; make room there, or choose another folder") from None
+        raise cannot_write(path, error) from None
+
+
+def cannot_write(path: Path, error: OSError, remedy: str = "choose another folder") -> WriteError:
+    """Say that `path` cannot be written; room is to be made only where the disk or the quota is full."""
+    room = "make room there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
+    return WriteError(f"{path}: {error.strerror}; {room}{remedy}")

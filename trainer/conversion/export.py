@@ -74,6 +74,6 @@ def write(bundle: Bundle, path: Path) -> None:
         read_bundle(partial)
         os.replace(partial, path)
     except OSError as error:
-        raise WriteError(f"{path}: {error.strerror}; make room there, or choose another folder") from None
+        raise cannot_write(path, error) from None
     finally:
         partial.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from rich.progress import track
 
 from edge.faces import CropRule, Detector, crop, crop_transform
 from trainer.config import Crop
-from trainer.files import replace_file
+from trainer.files import DAMAGED, replace_file
 from trainer.processes import pool
 
 Image = npt.NDArray[np.uint8]
@@ -51,8 +51,10 @@ def landmarks_of(images: npt.NDArray[np.uint8], cache: Path, what: str) -> npt.N
     """
     digest = hashlib.sha256(images.tobytes()).hexdigest()[:16]
     path = cache / f"landmarks-v{VERSION}-{digest}.npy"
-    with suppress(FileNotFoundError, ValueError, EOFError):  # cut short, by a power failure for instance: made anew
-        return np.asarray(np.load(path), np.float32)
+    with suppress(*DAMAGED):  # not there yet, or cut short, by a power failure for instance: made anew
+        kept = np.asarray(np.load(path), np.float32)
+        if kept.shape == (len(images), 6, 2):
+            return kept
     chunks = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
     console = Console(stderr=True)
     landmarks = np.concatenate(list(track(_detected(chunks), f"eyes of {what}", len(chunks), console=console)))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Iterator
 from concurrent.futures import as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -27,7 +26,7 @@ from trainer.data.alignment import THRESHOLD, as_seen, eyes_of_chip, patch_of_ph
 from trainer.data.datasets import DataError, fingerprint
 from trainer.data.readers.archive import Content
 from trainer.data.readers.reading import Decoder, Image, Reading
-from trainer.files import replace_file
+from trainer.files import DAMAGED, replace_file
 from trainer.processes import pool
 
 Floats = npt.NDArray[np.float32]
@@ -191,7 +190,7 @@ def _load(chunk: _Chunk) -> list[Picture | None] | None:
                 return _unpacked(dict(file))
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except DAMAGED:
             return None  # cut short, by a power failure for instance: make it anew
     return None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer import first_line
-from trainer.files import WriteError, replace_file
+from trainer.files import DAMAGED, cannot_write, replace_file
 from trainer.quiet import silence
 from trainer.training.run_folder import CheckpointError, unreadable
 
@@ -67,7 +66,7 @@ def load(path: Path) -> State:
                 group: [archive[name] for name in sorted(archive.files) if name.startswith(f"{group}/")]
                 for group in GROUPS
             }
-    except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise unreadable(path, error) from None
     return State(log, **groups)
 
@@ -99,7 +98,7 @@ def load_network(path: Path) -> keras.Model:
         raise CheckpointError(f"{path}: no such file; name a .keras file")
     try:
         return keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise CheckpointError(f"{path}: no Keras model ({first_line(error)}); name a .keras file") from None
 
 
@@ -117,7 +116,7 @@ def save_network(network: keras.Model, path: Path) -> None:
         os.replace(partial, path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise WriteError(f"{path}: {error.strerror}; make room there, or choose another folder") from None
+        raise cannot_write(path, error) from None
 
 
 def copy_weights(path: Path, source: keras.Model, target: keras.Model) -> None:

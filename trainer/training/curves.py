@@ -54,4 +54,4 @@ def _append(path: Path, events: list[Any]) -> None:
             for event in events:
                 writer.write(event.SerializeToString())
     except OSError as error:
-        raise WriteError(f"{path}: {error.strerror}; make room there, or choose another folder") from None
+        raise cannot_write(path, error) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import numpy.typing as npt
 from trainer import TrainerError, first_line
 from trainer.config import Distillation
 from trainer.data.datasets import Faces
-from trainer.files import replace_file
+from trainer.files import DAMAGED, replace_file
 
 Floats = npt.NDArray[np.float32]
 FORMAT = "emotion-trainer/soft-labels/1"
@@ -83,7 +82,7 @@ def read(path: Path) -> SoftLabels:
             soft = SoftLabels(tuple(labels), tuple(map(tuple, teachers)), archive["faces"], archive["probabilities"])
     except FileNotFoundError:
         raise DistillationError(f"{path}: no such file; {remedy}") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise DistillationError(f"{path}: no soft labels ({first_line(error)}); {remedy}") from None
     if soft.faces.shape != (len(soft.faces), DIGEST) or soft.probabilities.shape != (len(soft.faces), len(labels)):
         raise DistillationError(f"{path}: no soft labels (faces, classes and probabilities disagree); {remedy}")

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from trainer import TrainerError, first_line
 from trainer.config import Config
 from trainer.data.datasets import Samples
-from trainer.files import WriteError, replace_file
+from trainer.files import cannot_write, replace_file
 
 LOG = "log.jsonl"
 RECORD = "config.json"
@@ -187,7 +187,7 @@ def occupied(run: Path) -> Iterator[None]:
         run.mkdir(parents=True, exist_ok=True)
         lock = (run / LOCK).open("w")
     except OSError as error:
-        raise WriteError(f"{run}: {error.strerror}; make room there, or choose another --run") from None
+        raise cannot_write(run, error, "choose another --run") from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
