@@ -179,7 +179,7 @@ def test_full_disk_costs_no_more_than_the_epoch(straight, stopped, tmp_path):
             resource.setrlimit(resource.RLIMIT_FSIZE, (5000, limits[1]))
 
     try:
-        with pytest.raises(WriteError, match=r"run/checkpoint\.npz: .*; make room"):
+        with pytest.raises(WriteError, match=r"run/checkpoint\.npz: .*; choose another folder"):
             fit(TRAIN, VALIDATION, CONFIG, run, fill_disk)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

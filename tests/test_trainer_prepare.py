@@ -479,7 +479,7 @@ def test_full_disk_is_told_in_one_line_and_leaves_no_debris(tmp_path):
     )
     assert done.returncode == 2, done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("emotion-trainer:")]
-    assert "File too large; make room there" in line
+    assert "File too large; choose another folder" in line
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
     assert [*(tmp_path / ".cache/prepared").iterdir()] == []

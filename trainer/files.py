@@ -8,6 +8,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 from trainer import TrainerError
@@ -16,7 +17,8 @@ from trainer import TrainerError
 DAMAGED: tuple[type[Exception], ...] = (
     OSError,
     ValueError,
-    TypeError,  # the one array of a `.npy` where a `.npz` is expected
+    TypeError,  # the one array of a `.npy` where a `.npz` is expected; before Python 3.11 the next
+    AttributeError,
     LookupError,
     EOFError,
     RuntimeError,  # a version, compression or encryption that the ZIP reader does not know
@@ -26,6 +28,7 @@ DAMAGED: tuple[type[Exception], ...] = (
     zipfile.BadZipFile,
     zlib.error,
 )
+
 
 class WriteError(TrainerError):
     """A file could not be written; what was there before is as it was."""
@@ -46,8 +49,14 @@ def replace_file(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        discard(partial)
         raise cannot_write(path, error) from None
+
+
+def discard(partial: Path) -> None:
+    """Remove what is half written, if there is anything."""
+    with suppress(OSError):  # such as a file where the folder should be
+        partial.unlink()
 
 
 def cannot_write(path: Path, error: OSError, remedy: str = "choose another folder") -> WriteError:

@@ -13,7 +13,7 @@ from edge.bundle import LABELS_TXT, MODEL_JSON, Bundle, CropInfo, InputInfo, Mod
 from trainer.config import Config
 from trainer.data.inputs import DEVIATION, MEAN
 from trainer.data.readers import CREDITS
-from trainer.files import WriteError
+from trainer.files import cannot_write, discard
 
 ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -76,4 +76,4 @@ def write(bundle: Bundle, path: Path) -> None:
     except OSError as error:
         raise cannot_write(path, error) from None
     finally:
-        partial.unlink(missing_ok=True)
+        discard(partial)

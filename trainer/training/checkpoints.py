@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainer import first_line
-from trainer.files import DAMAGED, cannot_write, replace_file
+from trainer.files import DAMAGED, cannot_write, discard, replace_file
 from trainer.quiet import silence
 from trainer.training.run_folder import CheckpointError, unreadable
 
@@ -115,7 +115,7 @@ def save_network(network: keras.Model, path: Path) -> None:
             network.save(partial)
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
+        discard(partial)
         raise cannot_write(path, error) from None
 
 

@@ -10,7 +10,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from trainer.files import WriteError
+from trainer.files import cannot_write
 
 FOLDER = "tensorboard"
 FILE = "events.out.tfevents.0.training"
@@ -29,7 +29,7 @@ def begin(run: Path, entries: list[dict[str, Any]]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise WriteError(f"{path}: {error.strerror}") from None
+        raise cannot_write(path, error) from None
     _append(path, [Event(wall_time=time.time(), file_version="brain.Event:2"), *map(_event, entries)])
 
 
