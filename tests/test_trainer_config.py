@@ -72,8 +72,34 @@ def test_only_what_changes_no_weights_may_differ(tmp_path):
     for allowed in ({"quantisation.faces": 9}, {"variant": "raw"}, {"folds": 3}, {"training.device": "cpu"}):
         check(tmp_path, changed(config, allowed))
     for other in ({"training.epochs": 9}, {"architecture.dropout": 0.1}, {"seed": 9}, {"data.source": "ck48"}):
-        with pytest.raises(CheckpointError, match="another configuration; choose another --run"):
+        with pytest.raises(CheckpointError, match=r"another configuration \(.*\); choose another --run"):
             check(tmp_path, changed(config, other))
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"training.epochs": 9}, "(training.epochs: 50 there, 9 here)"),
+        ({"architecture.stages": [8, 16]}, "(architecture.stages: null there, [8, 16] here)"),
+        (
+            {"training.distillation": {"share": 0.5}},
+            '(training.distillation: null there, {"soft_labels": null, "share": 0.5, "temperature": 1.0} here)',
+        ),
+        (
+            {"seed": 2, "name": "two", "data.source": "ck48", "crop.size": 40},
+            '(crop.size: 48 there, 40 here, data.source: "ferplus" there, "ck48" here, name: "one" there, "two" here '
+            "and 1 more)",
+        ),
+    ],
+)
+def test_refusal_names_the_keys_that_differ(tmp_path, change, named):
+    config = Config(name="one")
+    record(tmp_path, config)
+    (tmp_path / "checkpoint.npz").touch()
+    with pytest.raises(CheckpointError) as refused:
+        check(tmp_path, changed(config, change))
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
 
 
 def test_record_may_lack_keys_added_since(tmp_path):

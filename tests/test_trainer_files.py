@@ -11,7 +11,7 @@ from trainer import TrainerError
 from trainer.config import Crop
 from trainer.data import alignment, stored_pictures
 from trainer.data.readers.reading import decode_picture
-from trainer.files import WriteError, cannot_write, replace_file
+from trainer.files import WriteError, cannot_write, check_writable, replace_file
 from trainer.quiet import load_keras
 
 load_keras(any_backend=True)
@@ -96,6 +96,11 @@ def test_room_is_asked_for_only_where_it_is_wanting(number):
 
 def test_file_in_the_place_of_a_folder_is_no_want_of_room(tmp_path):
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(WriteError, match=r"report\.html: (Not a directory|File exists); choose another folder$"):
-        replace_file(tmp_path / "file" / "report.html", b"")
+    for write in (lambda path: replace_file(path, b""), check_writable):
+        with pytest.raises(WriteError, match=r"report\.html: Not a directory; choose another folder$"):
+            write(tmp_path / "file" / "report.html")
+    with pytest.raises(WriteError, match="Is a directory"):
+        check_writable(tmp_path)
+    check_writable(tmp_path / "file")
     assert (tmp_path / "file").read_text() == "kept"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

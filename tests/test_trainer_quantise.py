@@ -54,8 +54,14 @@ def test_good_network_passes_and_its_layers_are_not_asked(comparison):
     [
         ({"int8_accuracy": 0.8899}, "more than 1.0 point below float"),
         ({"agreement": 0.9699}, "agree on less than 97%"),
-        ({"most_frequent": 0.91}, "91.0% of the faces get the same class, which 30.0% have and float gives to 30.0%"),
-        ({"most_frequent": 1.0, "most_frequent_true": 0.89}, "100.0% of the faces get the same class"),
+        (
+            {"most_frequent": 0.91, "agreement": 0.3},
+            "91.0% of the faces get the same class, which 30.0% have and float gives to 30.0%",
+        ),
+        (
+            {"most_frequent": 1.0, "most_frequent_true": 0.89, "agreement": 0.3},
+            "100.0% of the faces get the same class",
+        ),
     ],
     ids=["loss", "agreement", "one-class", "nearly-one-class-data"],
 )
@@ -73,9 +79,15 @@ def test_every_fault_is_named():
 
 
 def test_network_that_was_one_sided_before_int8_is_to_be_trained_again():
-    message = refusal(replace(GOOD, most_frequent=1.0, most_frequent_float=1.0))
-    assert "the float network is no better" in message
+    one_sided = replace(GOOD, most_frequent=1.0, most_frequent_float=1.0, agreement=0.9)
+    message = refusal(one_sided, lambda: pytest.fail("int8 is not to blame"))
+    assert "the float network is no better; train again in another --run, longer or" in message
     assert "quantisation.faces" not in message
+    assert "most frequent answer 100.0%" in message
+
+
+def test_layers_are_not_to_blame_where_int8_is_as_good_as_float():
+    refusal(replace(GOOD, most_frequent=0.95), lambda: pytest.fail("int8 is not to blame"))
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 2)] * 3), min_size=1, max_size=40))

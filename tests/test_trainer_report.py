@@ -229,10 +229,13 @@ def test_report_replaces_the_old_one_or_leaves_it(reported, tmp_path):
     common = (reported.files.model, "--data", reported.data, "--report")
     closed = tmp_path / "file"
     closed.write_text("no folder")
-    result = invoke(*common, closed / "report.html")
-    assert result.exit_code == 2
-    assert "report.html" in result.stderr
-    assert "FER+ strict" in result.stdout  # what was measured is not lost
+    looks = tmp_path / "looks.jsonl"
+    for more in ((), ("--split", "test", "--looks", looks)):
+        result = invoke(*common, closed / "report.html", *more)
+        assert result.exit_code == 2
+        assert "report.html: Not a directory; choose another folder" in result.stderr
+        assert result.stdout == ""  # nothing is measured, and no look at test data is recorded
+        assert not looks.exists()
     result = invoke(*common, tmp_path / "report.html", "--run", tmp_path / "nowhere")
     assert result.exit_code == 2
     assert "name the folder of a training with --run" in result.stderr

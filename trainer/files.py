@@ -53,6 +53,24 @@ def replace_file(path: Path, content: bytes) -> None:
         raise cannot_write(path, error) from None
 
 
+def check_writable(path: Path) -> None:
+    """Check, before long work, that `replace_file` can write `path`; what is there stays as it is.
+
+    Raises:
+        WriteError: it cannot be written.
+    """
+    partial = path.with_name(f".partial.{os.getpid()}.{path.name}")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.touch()
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    finally:
+        discard(partial)
+
+
 def discard(partial: Path) -> None:
     """Remove what is half written, if there is anything."""
     with suppress(OSError):  # such as a file where the folder should be
@@ -62,4 +80,6 @@ def discard(partial: Path) -> None:
 def cannot_write(path: Path, error: OSError, remedy: str = "choose another folder") -> WriteError:
     """Say that `path` cannot be written; room is to be made only where the disk or the quota is full."""
     room = "make room there, or " if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-    return WriteError(f"{path}: {error.strerror}; {room}{remedy}")
+    in_the_way = error.errno == errno.EEXIST  # a file where a folder is to be made
+    reason = os.strerror(errno.ENOTDIR) if in_the_way else error.strerror
+    return WriteError(f"{path}: {reason}; {room}{remedy}")

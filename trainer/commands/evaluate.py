@@ -60,6 +60,7 @@ def evaluate(
         from edge.bundle import DEFAULT_MODEL
         from trainer.config import load_config
         from trainer.data.datasets import data_folder
+        from trainer.files import check_writable
         from trainer.quiet import load_keras
 
         settings = load_config(config, overrides) if config else None
@@ -78,6 +79,8 @@ def evaluate(
             model = Path("trainer/runs") / settings.name / f"{settings.name}.tflite" if settings else DEFAULT_MODEL
         others = read_peers(peers, descriptions)
         training = trained_in(run, model) if report else None
+        if report:
+            check_writable(report)
         asked: Split = "test" if split == "test" else "validation"
         sets = own_questions(settings, folder, asked, CACHE) if settings else official_questions(folder, asked, CACHE)
         found = measuring.evaluate(model, twin, sets, asked, others)

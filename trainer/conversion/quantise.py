@@ -105,22 +105,30 @@ class Comparison:
     def __str__(self) -> str:
         return (
             f"validation accuracy float {self.float_accuracy:.1%}, int8 {self.int8_accuracy:.1%}, "
-            f"agreement {self.agreement:.1%}, most frequent class {self.most_frequent:.1%}"
+            f"agreement {self.agreement:.1%}, most frequent answer {self.most_frequent:.1%}"
         )
 
     def check(self, worst_layers: Callable[[], str] | None = None) -> None:
         """Let a good int8 network pass.
 
         Args:
-            worst_layers: names the layers that hurt, for the message; asked only if the network is bad.
+            worst_layers: names the layers that hurt, for the message; asked only if it is int8 that is bad.
 
         Raises:
             QuantisationError: it lost more than a point, disagrees with the float network, or answers one class.
         """
         faults = self._faults()
         if faults:
-            named = f"; worst layers: {worst_layers()}" if worst_layers else ""
+            named = f"; worst layers: {worst_layers()}" if worst_layers and self._is_worse_than_float() else ""
             raise QuantisationError(f"{'; '.join(faults)} ({self}){named}; nothing was written: {self._remedy()}")
+
+    def _is_worse_than_float(self) -> bool:
+        return not self._is_one_sided_in_float() and (
+            self.int8_accuracy < self.float_accuracy or self.agreement < LEAST_AGREEMENT
+        )
+
+    def _is_one_sided_in_float(self) -> bool:
+        return self.most_frequent > MOST_OF_ONE_CLASS and self.most_frequent_float > MOST_OF_ONE_CLASS
 
     def _faults(self) -> list[str]:
         faults = []
@@ -136,9 +144,15 @@ class Comparison:
         return faults
 
     def _remedy(self) -> str:
-        if self.most_frequent > MOST_OF_ONE_CLASS and self.most_frequent_float > MOST_OF_ONE_CLASS:
-            return "train longer or with another training.learning_rate, the float network is no better"
-        return "raise quantisation.faces, train longer, or take architecture.activation relu6 to bound the layers"
+        if self._is_one_sided_in_float():
+            return (
+                "the float network is no better; train again in another --run, longer or with another "
+                "training.learning_rate"
+            )
+        return (
+            "raise quantisation.faces, or train again in another --run, longer or with architecture.activation relu6 "
+            "to bound the layers"
+        )
 
 
 def _full_range(crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -29,6 +29,8 @@ LOCK = "checkpoint.lock"
 SOFT_LABELS = "soft_labels.npz"
 #: Keys of the configuration that the weights do not depend on, or that only say where they are learned.
 NOT_LEARNED_FROM: dict[str, Any] = {"variant": True, "quantisation": True, "folds": True, "training": {"device"}}
+#: So many keys that differ are named in a refusal.
+NAMED = 3
 
 
 class CheckpointError(TrainerError):
@@ -61,8 +63,23 @@ def check(run: Path, config: Config) -> None:
         recorded = Config.model_validate_json(record.read_text())
     except (ValidationError, UnicodeDecodeError) as error:
         raise unreadable(record, error) from None
-    if recorded.model_dump(exclude=NOT_LEARNED_FROM) != config.model_dump(exclude=NOT_LEARNED_FROM):
-        raise CheckpointError(f"{run}: was trained with another configuration; choose another --run or remove it")
+    there, here = (each.model_dump(mode="json", exclude=NOT_LEARNED_FROM) for each in (recorded, config))
+    others = list(_differing(there, here))
+    if others:
+        more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+        raise CheckpointError(
+            f"{run}: was trained with another configuration ({', '.join(others[:NAMED])}{more}); choose another --run "
+            "or remove it"
+        )
+
+
+def _differing(there: Any, here: Any, key: str = "") -> Iterator[str]:
+    """Yield each dotted key that has another value, with both as YAML has them."""
+    if isinstance(there, dict) and isinstance(here, dict):
+        for name in sorted({*there, *here}):
+            yield from _differing(there.get(name), here.get(name), f"{key}.{name}" if key else name)
+    elif there != here:
+        yield f"{key}: {json.dumps(there)} there, {json.dumps(here)} here"
 
 
 def record(run: Path, config: Config) -> None:
