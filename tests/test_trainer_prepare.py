@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -525,3 +526,46 @@ def test_own_folders_train_in_colour_to_a_model_file(tmp_path):
     assert bundle.info.training_data.startswith("pictures sorted into a folder a class")
     picture = cv2.resize(cv2.imread(str(data / "no/000.png")), (32, 32))
     assert Classifier(bundle)(picture).shape == (3,)
+
+
+def test_same_picture_of_two_classes_is_told_in_a_line(tmp_path):
+    rng = np.random.default_rng(5)
+    data = draw_folders(tmp_path / "data", {"train/happy": 3, "train/sad": 3, "val/happy": 2, "test/sad": 2})
+    disputed = draw(1, rng)
+    for name, picture in (("train/happy/a.png", disputed), ("val/sad/b.png", disputed[:, ::-1])):
+        (data / name).parent.mkdir(exist_ok=True)
+        cv2.imwrite(str(data / name), picture)
+    cv2.imwrite(str(data / "val/happy/c.png"), cv2.imread(str(data / "val/happy/000.png")))  # a copy of its own class
+    settings = write_config(tmp_path / "tiny.yaml", data={"source": "folders"})
+    told = invoke("prepare", "--config", settings, "--data", data)
+    assert told.exit_code == 0, told.output
+    line = "2 pictures have copies of another class, mirrored or not: train/happy/a.png (happiness) and val/sad/b.png"
+    assert told.stdout.count("of another class") == 1
+    assert f"{line} (sadness)" in told.stdout
+    report = json.loads(invoke("prepare", "--config", settings, "--data", data, "--json").stdout)
+    assert report["contradictions"] == [{"train/happy/a.png": "happiness", "val/sad/b.png": "sadness"}]
+    assert report["dropped"]["train"] == ["train/happy/a.png"]  # as every copy
+
+
+def test_same_row_of_two_classes_in_a_table_is_told(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = [(code, pixels(draw(code, rng)), usage) for usage in ("Training", "PublicTest") for code in range(7)]
+    draw_fer2013(tmp_path, [*rows, (3, rows[0][1], "Training")])
+    found = prepare(config("fer2013"), tmp_path, tmp_path / "cache").report.contradictions
+    assert found == [{"fer2013.csv:2": "anger", "fer2013.csv:16": "happiness"}]
+
+
+def test_missing_and_found_data_are_named_as_they_are(tmp_path):
+    settings = write_config(tmp_path / "tiny.yaml", data={"source": "fer2013"})
+    line = refusal(invoke("prepare", "--config", settings, "--data", tmp_path))
+    assert f"{tmp_path / 'fer2013.csv'}: no such file" in line
+    assert ".tar" not in line
+    line = refusal(invoke("prepare", "--config", settings, "--data", tmp_path, "--set", "data.path=mine.csv"))
+    assert f"{tmp_path / 'mine.csv'}: no such file" in line
+    draw_ck48(tmp_path)
+    with tarfile.open(tmp_path / "ck48.tar", "w") as tar:
+        tar.add(tmp_path / "ck48", "ck48")
+    shutil.rmtree(tmp_path / "ck48")
+    settings = write_config(tmp_path / "tiny.yaml", data={"source": "ck48", "validation": 0, "test": 0})
+    told = invoke("prepare", "--config", settings, "--data", tmp_path)
+    assert told.stdout.startswith(f"CK+48 in {tmp_path / 'ck48.tar'}: faces"), told.output

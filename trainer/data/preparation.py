@@ -24,6 +24,8 @@ class Report:
         counts: split → class → faces, copies dropped; `-` are faces from which nothing is learned.
         not_found: split → class → faces that the detector did not find, which are taken whole.
         dropped: split → names of the faces that are also in a later split.
+        contradictions: name → class of each of the pictures that are the same, mirrored or not, but of different
+            classes; one entry a picture. Nothing is dropped for that alone.
         broken: name → why it was skipped: pictures that could not be read.
         skipped: name → why it was skipped: what has no label, for instance.
         notes: what else should be known.
@@ -38,6 +40,7 @@ class Report:
     counts: dict[str, dict[str, int]]
     not_found: dict[str, dict[str, int]]
     dropped: dict[str, list[str]]
+    contradictions: list[dict[str, str]]
     broken: dict[str, str]
     skipped: dict[str, str]
     notes: tuple[str, ...]
@@ -59,6 +62,7 @@ def show(report: Report, console: Console) -> None:
         f"{report.subjects} persons known, none in two splits" if report.subjects else "persons unknown",
         *report.notes,
         *_listed("copies of faces in a later split, dropped from", report.dropped),
+        *_contradicting(report.contradictions),
         *_named("broken pictures, skipped", report.broken),
         *_named("skipped", report.skipped),
         f"{report.seconds:.1f} s; kept in {report.cache}",
@@ -89,6 +93,15 @@ def _pair(faces: int, lost: int) -> str:
 
 def _listed(what: str, names: dict[str, list[str]]) -> list[str]:
     return [f"{len(found)} {what} {split}" for split, found in names.items() if found]
+
+
+def _contradicting(found: list[dict[str, str]]) -> list[str]:
+    if not found:
+        return []
+    (name, label), *others = found[0].items()
+    other, another = next(each for each in others if each[1] != label)
+    count = sum(map(len, found))
+    return [f"{count} pictures have copies of another class, mirrored or not: {name} ({label}) and {other} ({another})"]
 
 
 def _named(what: str, reasons: dict[str, str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -70,7 +70,8 @@ def prepare(config: Config, data: Path, cache: Path) -> Prepared:
     images, landmarks, resized = _of_one_size(intact)
     faces = as_faces(items, images, reading.labels, tuple(item.split for item in items))
     faces = _split(faces, reading, config)
-    kept = ~leaking([each.fingerprint for each in intact], faces.splits)
+    fingerprints = [each.fingerprint for each in intact]
+    kept = ~leaking(fingerprints, faces.splits)
     everyone = Samples(faces, landmarks)
     untaught = _untaught(everyone.subset(kept).of("train").faces)
     _refuse_untaught(reading, untaught, items)
@@ -85,6 +86,7 @@ def prepare(config: Config, data: Path, cache: Path) -> Prepared:
         counts=_counts(faces, kept),
         not_found=_counts(faces, kept & _lost(landmarks)),
         dropped={name: list(faces.subset(~kept & _in(faces, name)).names) for name in SPLITS},
+        contradictions=_contradictions(faces, fingerprints),
         broken=broken,
         skipped=reading.skipped,
         notes=(*reading.notes, *resized, *never),
@@ -121,6 +123,15 @@ def _classes(faces: Faces) -> list[str]:
     """Return the name of each face's most probable class, or `NOTHING`."""
     rows = zip(faces.truth().tolist(), faces.distributions, strict=True)
     return [faces.labels[label] if shares.any() else NOTHING for label, shares in rows]
+
+
+def _contradictions(faces: Faces, fingerprints: Sequence[bytes]) -> list[dict[str, str]]:
+    """Return name → class of the pictures that are the same, mirrored or not, but of different classes; by picture."""
+    same: defaultdict[bytes, dict[str, str]] = defaultdict(dict)
+    for key, name, label in zip(fingerprints, faces.names, _classes(faces), strict=True):
+        if label != NOTHING:
+            same[key][name] = label
+    return [found for found in same.values() if len(set(found.values())) > 1]
 
 
 def _counts(faces: Faces, chosen: npt.NDArray[np.bool_]) -> dict[str, dict[str, int]]:

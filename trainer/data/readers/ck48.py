@@ -22,7 +22,8 @@ def read(settings: Data, location: Path) -> Reading:
     """
     del settings
     items = []
-    for path, content in listing(location).files.items():
+    found = listing(location)
+    for path, content in found.files.items():
         file = PurePosixPath(path)
         if file.suffix.lower() != ".png":
             continue
@@ -33,7 +34,7 @@ def read(settings: Data, location: Path) -> Reading:
         items.append(Item(name, content, one_hot(LABELS, label), subject=file.name.split("_")[0]))
     if not items:
         raise DataError(f"{location}: holds no PNG files; unpack or copy the data set again")
-    return Reading(NAME, location, LABELS, tuple(sorted(items, key=lambda item: item.name)))
+    return Reading(NAME, found.location, LABELS, tuple(sorted(items, key=lambda item: item.name)))
 
 
 def read_ck48(data: Path) -> Faces:

@@ -52,7 +52,7 @@ def read(settings: Data, location: Path) -> Reading:
             items += _items(sequence, frames[sequence], label, settings)
     if not items:
         raise DataError(f"{location}: no sequence has both pictures and a label; unpack both archives of CK+ there")
-    return Reading(NAME, location, LABELS, tuple(items), skipped)
+    return Reading(NAME, found.location, LABELS, tuple(items), skipped)
 
 
 def _matches(found: Listing, pattern: re.Pattern[str]) -> list[tuple[re.Match[str], Content]]:

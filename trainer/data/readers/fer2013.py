@@ -56,7 +56,7 @@ def read(settings: Data, location: Path) -> Reading:
         raise DataError(f"{location}: unreadable ({error.strerror}); copy the file again") from None
     if not items:
         raise DataError(f"{location}: holds no rows with faces; copy the file again")
-    return Reading(NAME, location, LABELS, tuple(items), skipped, decode=decode_pixels)
+    return Reading(NAME, table.path, LABELS, tuple(items), skipped, decode=decode_pixels)
 
 
 def decode_pixels(content: bytes) -> Image | None:
@@ -76,6 +76,9 @@ def _table(location: Path) -> Content:
     for path in (location, location.with_name(f"{location.name}.csv")):
         if path.is_file() and path.suffix == ".csv":
             return Content(path)
+    if not location.exists() and not location.with_name(f"{location.name}.tar").is_file():
+        missing = location if location.suffix == ".csv" else location.with_name(f"{location.name}.csv")
+        raise DataError(f"{missing}: no such file, and no folder {location} either; see README, 'Train your own'")
     found = listing(location)
     for name, content in found.files.items():
         if name.split("/")[-1] == FILE:

@@ -42,8 +42,9 @@ def read(settings: Data, location: Path) -> Reading:
             else:
                 skipped[path] = "missing"
     absent = sum(sum(item.votes or ()) < VOTERS for item in items)
-    notes = (f"{absent} faces have one vote less than {VOTERS}, and are taken as they are",) if absent else ()
-    return Reading(NAME, location, LABELS, tuple(items), skipped, notes)
+    lacking = "1 face has" if absent == 1 else f"{absent} faces have"
+    notes = (f"{lacking} one vote less than {VOTERS}; the shares are of those that are there",) if absent else ()
+    return Reading(NAME, found.location, LABELS, tuple(items), skipped, notes)
 
 
 def read_ferplus(data: Path) -> dict[str, Faces]:

@@ -61,7 +61,7 @@ def read(settings: Data, location: Path) -> Reading:
         for path, content in sorted(placed.items())
     ]
     skipped = {path: "lies in no folder" for path in pictures if path not in placed}
-    return Reading(NAME, location, labels, tuple(items), skipped, all_classes=True)
+    return Reading(NAME, found.location, labels, tuple(items), skipped, all_classes=True)
 
 
 def _is_picture(path: str) -> bool:
