@@ -28,7 +28,7 @@ def test_keys_are_overridden_with_yaml_values():
 @pytest.mark.parametrize(
     ("override", "what"),
     [
-        ("training.epoch=3", "training.epoch: Extra inputs"),
+        ("training.epoch=3", "training.epoch: no such key"),
         ("training.epochs=many", "training.epochs: Input should be a valid integer"),
         ("training.epochs.last=3", "there is no such key"),
         ("training.epochs", "no KEY=VALUE"),

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from edge.faces import CropRule
 from tests.parts.trainer_faces import draw, draw_ck48, draw_ferplus, votes_for, write_config, write_split
 from trainer.cli import main
-from trainer.config import Augmentation, Config, load_config
+from trainer.config import Augmentation, Config, Data, load_config
 from trainer.data.alignment import landmarks_of
 from trainer.data.augment import judged_crops, plain_crops, random_crop
 from trainer.data.datasets import LABELS, DataError, Samples, copies, data_folder, without_leaks
+from trainer.data.readers import read
 from trainer.data.readers.ck48 import read_ck48
 from trainer.data.readers.ferplus import FOLDERS, distribution, read_ferplus, trainable
 
@@ -188,6 +189,7 @@ def test_official_vote_less_is_taken(data):
     rows = table.read_text().splitlines()
     table.write_text("\n".join([rows[0].replace(",10,", ",9,"), *rows[1:]]) + "\n")
     assert read_ferplus(data)["train"].all_votes()[0].sum() == 9
+    assert read(Data(), data).notes[0].startswith("1 face has one vote less than 10")
 
 
 def test_protocols_are_not_asked_without_every_image(data):
@@ -215,14 +217,14 @@ def test_wrong_ck48_folder_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("name: tiny\nepochs: 3\n", "epochs: Extra inputs"),
-        ("name: tiny\ncrop: {sise: 32}\n", "crop.sise: Extra inputs"),
+        ("name: tiny\nepochs: 3\n", "epochs: no such key"),
+        ("name: tiny\ncrop: {sise: 32}\n", "crop.sise: no such key"),
         ("name: tiny\ntraining: {epochs: 0}\n", "training.epochs: Input should be greater"),
         ("name: tiny\narchitecture: {stages: []}\n", "architecture.stages: Tuple should have at least 1 item"),
         ("name: tiny\narchitecture: {stages: [32, 0]}\n", "architecture.stages.1: Input should be greater"),
         ("name: Tiny Model\n", "name: String should match"),
         ("name: tiny\nvariant: rotated\n", "variant: Input should be 'raw' or 'aligned'"),
-        ("name: tiny\ndata: {validation: 0.5, test: 0.5}\n", "data: Value error, validation and test leave nothing"),
+        ("name: tiny\ndata: {validation: 0.5, test: 0.5}\n", "data: validation and test leave nothing"),
         ("name: [\n", "no YAML"),
         ("", "file: Input should be a valid dictionary"),
         ("\udcff", "no text file"),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,7 +293,10 @@ def test_a_model_is_measured_on_its_own_data(drawn, tmp_path):
     assert set(report["int8"]["all faces"]["per_class"]) == set(SEVEN)
     assert report["agreement"] >= 0.9
     assert report["ece"] is not None
-    measured(drawn.seven, data, "--config", config, "--split", "test")
+    told = invoke(drawn.seven.model, "--data", data, "--config", config, "--split", "test")
+    assert told.exit_code == 0, told.output
+    assert re.search(r"int8 and float agree on [0-9.]+% of all faces, accuracy of int8 less float", told.stdout)
+    assert "peers" not in told.stdout  # there are none
     looks = drawn.seven.model.parent / "test_looks.jsonl"
     assert json.loads(looks.read_text())["int8"]["all faces"]["n"] == 42
     # Without a model it is the one that `train` writes.

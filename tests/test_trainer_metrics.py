@@ -24,6 +24,7 @@ from trainer.measuring.calibration import (
 )
 from trainer.measuring.metrics import accuracy_of, figures, in_best_two, macro_f1_of, predictions
 from trainer.measuring.protocols import ck_protocols, ferplus_protocols, odd_subjects
+from trainer.pages.tables import signed
 
 ABC = ("a", "b", "c")
 KEYS = ("precision", "recall", "f1", "support")
@@ -350,6 +351,13 @@ def test_gate_names_the_fault_and_the_figures(twin, int8, fault):
     assert "\n" not in str(refused.value)
     others = {"more than 1.0 point", "agree on less than 97%", "the same class"} - {fault}
     assert not any(other in str(refused.value) for other in others)
+
+
+@pytest.mark.parametrize(
+    ("difference", "text"), [(-0.00004, "0.00"), (0.0, "0.00"), (-0.0, "0.00"), (-0.0125, "-1.25"), (0.004, "+0.40")]
+)
+def test_nothing_has_no_sign(difference, text):
+    assert signed(difference) == text
 
 
 def test_gate_lets_a_good_network_pass():

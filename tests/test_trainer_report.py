@@ -12,6 +12,8 @@ from click.testing import CliRunner, Result
 from tests.parts.trainer_faces import draw_ck48, draw_ferplus
 from tests.parts.trainer_models import Files, describe, write_model, write_peer
 from trainer.cli import main
+from trainer.measuring.bootstrap import Interval
+from trainer.pages import plots
 
 SECTIONS = ["Summary", "Protocols", "Peers", "Training", "Classes", "Confusion", "Calibration", "Mistakes", "Model"]
 EPOCHS = [{"epoch": n, "loss": 2 / n, "validation_accuracy": 0.9 - abs(n - 4) / 10} for n in range(1, 7)]
@@ -223,6 +225,36 @@ def test_card_is_shown_if_it_is_of_this_file(reported, tmp_path, browser):
             model = view.page.locator("section", has=view.page.locator("h2", has_text="Model")).inner_text()
         assert expected in model
         assert ("Other" in model) is False
+
+
+@pytest.fixture
+def figures(monkeypatch):
+    """Plots come as figures, before they are written as SVG."""
+    monkeypatch.setattr(plots, "_svg", lambda figure, _: figure)
+
+
+@pytest.mark.usefixtures("figures")
+@pytest.mark.parametrize("networks", [1, 2, 4])
+def test_intervals_of_one_protocol_stay_off_the_frame(networks):
+    found = {f"network {number}": [(0.5, Interval(0.4, 0.6))] for number in range(networks)}
+    (axes,) = plots.interval_bars(["all faces"], found, "Accuracy").axes
+    low, high = sorted(axes.get_ylim())
+    heights = [float(height) for line in axes.lines for height in line.get_ydata()]
+    assert heights
+    assert all(low + 0.1 < height < high - 0.1 for height in heights)
+
+
+@pytest.mark.usefixtures("figures")
+@pytest.mark.parametrize(("best", "side"), [(0, "left"), (2, "right")])
+def test_best_epoch_is_named_with_its_unit_above_the_curve(best, side):
+    values = [30.0, 31.0, 32.0]
+    values[best] = 36.734
+    (axes,) = plots.curve([1, 2, 3], values, "validation, per cent", " %", best).axes
+    (label,) = axes.texts
+    assert label.get_text() == f"epoch {best + 1}: 36.73 %"
+    assert label.get_ha() == side  # it ends within the plot
+    assert label.xyann[1] > 0
+    assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
 def test_report_replaces_the_old_one_or_leaves_it(reported, tmp_path):

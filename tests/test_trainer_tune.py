@@ -106,14 +106,14 @@ class Tune(Child):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"space": {"training.rate": {"low": 1, "high": 2}}}, ["training.rate", "Extra inputs"]),
+        ({"space": {"training.rate": {"low": 1, "high": 2}}}, ["training.rate", "no such key"]),
         ({"space": {"seed": {"low": 1, "high": 2}}}, ["seed cannot be searched", "augmentation"]),
         ({"space": {"training.epochs": {"low": 1, "high": 9}}}, ["training.epochs cannot be searched"]),
         ({"space": {RATE: {"low": 0.1, "high": 0.001}}}, [RATE, "low must be less than high"]),
         ({"space": {RATE: {"low": 0, "high": 0.1, "log": True}}}, [RATE, "above 0"]),
         ({"space": {RATE: {"low": 0.001}}}, [RATE, "either low and high or choices"]),
         ({"space": {RATE: {"choices": [0.01], "log": True}}}, [RATE, "do not go with choices"]),
-        ({"space": {RATE: {"low": 0.001, "high": 0.1, "steps": 3}}}, [f"{RATE}.steps", "Extra inputs"]),
+        ({"space": {RATE: {"low": 0.001, "high": 0.1, "steps": 3}}}, [f"{RATE}.steps", "no such key"]),
         ({"space": {RATE: {"low": -0.001, "high": 0.1}}}, [RATE, "greater than 0"]),
         ({"space": {RATE: {"low": 0.1, "high": 0.2}}}, [RATE, "0.01", "is not in 0.1…0.2", "add it"]),
         ({"space": {"training.optimizer": {"choices": ["adamw", "lion"]}}}, ["lion", "'sgd'"]),
@@ -121,7 +121,7 @@ class Tune(Child):
         ({"space": {}}, ["space", "at least 1 item"]),
         ({"budget": {"training.epoch": 3}}, ["budget", "training.epoch"]),
         ({"budget": {RATE: 0.01}}, [RATE, "in budget and in space"]),
-        ({"pruning": {"after": 3}}, ["pruning.after", "Extra inputs"]),
+        ({"pruning": {"after": 3}}, ["pruning.after", "no such key"]),
     ],
 )
 def test_wrong_search_space_is_told_in_one_line(tmp_path, drawn, changes, words):
@@ -210,6 +210,8 @@ def test_best_configuration_is_complete_and_trains(searched):
     assert best.training.epochs == 8  # the configuration's own again, not the budget's
     assert f"trial {winner['number']} is the best of 4" in searched.result.stdout
     assert f"{winner['value']:.4f}" in searched.result.stdout
+    title = f"trial {winner['number']} against the default" if winner["number"] else "trial 0, the default"
+    assert title in searched.result.stdout
     for word in ("given up", "default", "blocks=2", "learning_rate=1e-07"):
         assert word in searched.result.stdout
     data = searched.command[searched.command.index("--data") + 1]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 from typing_extensions import Self
 
 from edge.faces import CropRule
@@ -233,9 +234,14 @@ def _with(content: Any, changes: Mapping[str, Any], where: str) -> Any:
     return content
 
 
+def reason(mistake: ErrorDetails) -> str:
+    """Say what is wrong with the value of a key."""
+    return "no such key" if mistake["type"] == "extra_forbidden" else mistake["msg"].removeprefix("Value error, ")
+
+
 def _checked(content: Any, where: str) -> Config:
     try:
         return Config.model_validate(content)
     except ValidationError as error:
-        mistakes = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        mistakes = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {reason(e)}" for e in error.errors())
         raise ConfigError(f"{where}: {mistakes}; configs/trainer/ckplus.yaml shows every key") from None

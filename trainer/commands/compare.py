@@ -25,7 +25,13 @@ DEFAULTS = (Path("configs/trainer/compare-ck48.yaml"), Path("configs/trainer/com
     help="A data set and the budget, epochs and minutes; may be given several times.",
 )
 @click.option("--kind", "kinds", multiple=True, help="Only this architecture; may be given several times.")
-@click.option("--run", type=FOLDER, default=Path("trainer/runs/compare"), show_default=True)
+@click.option(
+    "--run",
+    type=FOLDER,
+    default=Path("trainer/runs/compare"),
+    show_default=True,
+    help="Folder of the trainings, what is finished is taken from there, and of the picture.",
+)
 @click.option("--plot", type=FILE, help="The picture, .svg or .png.  [default: RUN/compare.svg]")
 @click.option("--json", "as_json", is_flag=True, help="Only JSON on stdout; accuracies are fractions.")
 @SET_OPTION

@@ -12,7 +12,13 @@ from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, SET_OPTIO
 
 @click.command()
 @click.argument("model", type=FILE, required=False)
-@click.option("--split", type=click.Choice(["validation", "test"]), default="validation", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["validation", "test"]),
+    default="validation",
+    show_default=True,
+    help="The faces to measure on; each look at test faces is recorded.",
+)
 @click.option(
     "--float", "twin", type=FILE, help="Its float network.  [default: beside MODEL, or trainer/models/NAME.keras]"
 )

@@ -18,7 +18,8 @@ from trainer.commands.options import CACHE, DATA_OPTION, FILE, SET_OPTION, one_l
 def prepare(config: Path, as_json: bool, overrides: tuple[str, ...], data: Path | None) -> None:
     """Read a data set, find the faces, split it, drop copies between splits, and say what was done.
 
-    What is prepared is kept in .cache, where `train` finds it; a run that was stopped goes on.
+    What is prepared is kept in .cache, where `train` finds it; a run that was stopped goes on. All faces are prepared:
+    the key `limit` is for training.
     """
     with one_line():
         from rich.console import Console

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from edge.litert import Network
 from trainer import TrainerError, first_line
+from trainer.config import reason
 
 Floats = npt.NDArray[np.float32]
 Image = npt.NDArray[np.uint8]
@@ -144,7 +145,7 @@ def read_descriptions(path: Path) -> list[Description]:
     try:
         return TypeAdapter(list[Description]).validate_python(content)
     except ValidationError as error:
-        mistakes = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+        mistakes = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {reason(e)}" for e in error.errors())
         raise PeerError(f"{path}: {mistakes}; trainer/measuring/{KNOWN.name} explains every key") from None
 
 

@@ -44,17 +44,23 @@ STYLE: dict[Any, Any] = {  # the names of the keys are a type of their own there
 }
 
 
-def curve(epochs: Sequence[float], values: Sequence[float], name: str, best: int | None = None) -> Markup:
-    """Draw a value over the epochs of a training; `best` marks one of them by its place in the list."""
+def curve(
+    epochs: Sequence[float], values: Sequence[float], name: str, unit: str = "", best: int | None = None
+) -> Markup:
+    """Draw a value over the epochs of a training; `best` marks one of them, the highest, by its place in the list."""
     with mpl.rc_context(STYLE):
         figure, axes = _axes(3.0)
         axes.plot(epochs, values, marker="o" if len(epochs) < 3 else "", linewidth=1.8)
         if best is not None:
             axes.plot(epochs[best], values[best], "o", color=COLOURS[1])
+            # Above the highest value there is no curve.
+            late = epochs[best] - epochs[0] > (epochs[-1] - epochs[0]) / 2
             axes.annotate(
-                f"epoch {epochs[best]:g}: {values[best]:.4g}", (epochs[best], values[best]),
-                textcoords="offset points", xytext=(-6, -16), ha="right",
+                f"epoch {epochs[best]:g}: {values[best]:.4g}{unit}", (epochs[best], values[best]),
+                textcoords="offset points", xytext=(0, 8), ha="right" if late else "left",
             )  # fmt: skip
+            axes.margins(y=0.2)
+        axes.locator_params(axis="x", integer=True)
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
         return _svg(figure, f"{name} over the epochs")
@@ -110,7 +116,7 @@ def interval_bars(
                 middles, heights, xerr=np.abs(ends - middles), fmt="o", markersize=4, capsize=2, label=network
             )  # fmt: skip
         axes.set_yticks(range(len(rows)), rows)
-        axes.invert_yaxis()
+        axes.set_ylim(len(rows) - 0.5, -0.5)  # the first on top, and none on the frame
         axes.set_xlabel(f"{name}, per cent, with 95 % interval")
         _legend_above(figure, axes)
         return _svg(figure, f"{name} under each protocol")

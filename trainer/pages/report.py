@@ -14,7 +14,7 @@ from trainer.measuring.evaluation import INT8, Answers, Evaluation
 from trainer.measuring.questions import Variant
 from trainer.pages import page, plots
 from trainer.pages.page import Section
-from trainer.pages.tables import PARTS, percent, points, speeds
+from trainer.pages.tables import PARTS, percent, points, signed, speeds
 from trainer.training.run_folder import LOG, RECORD, CheckpointError, read_log
 
 CARD = "MODEL_CARD.md"
@@ -103,7 +103,7 @@ def _summary(found: Evaluation, command: str) -> list[Markup]:
         items.append(("Calibration error", f"{found.calibration_error:.3f}", "expected, 15 bins"))
     if found.agreement is not None and found.drop is not None:
         items.append(
-            ("int8 answers as float", f"{100 * found.agreement:.1f} %", f"accuracy {-100 * found.drop:+.2f} points")
+            ("int8 answers as float", f"{100 * found.agreement:.1f} %", f"accuracy {signed(-found.drop)} points")
         )
     times = "".join(f"{found.ratio(name):.2f} × {name}" for name in list(found.rivals)[:1])
     items.append(("Time a face", f"{found.latency[INT8].median:.2f} ms", times or "one thread, this machine"))
@@ -126,7 +126,8 @@ def _table(found: Evaluation, key: str, title: str) -> Markup:
         columns = [by[protocol] for by in found.columns.values()]
         cells = [percent(getattr(each.figures, key), each.intervals[key]) for each in columns]
         rows.append([protocol, f"{judged.figures.n:,}", *cells])
-    caption = f"{title} in per cent, 95 % bootstrap intervals; ours {found.variant}, peers by their own preparation"
+    peers = ", peers by their own preparation" if found.rivals else ""
+    caption = f"{title} in per cent, 95 % bootstrap intervals; ours {found.variant}{peers}"
     return page.table(["protocol", "n", *found.columns], rows, caption)
 
 
@@ -172,7 +173,10 @@ def _curves(training: Training) -> list[Markup]:
     best = int(np.argmax(right))
     drawn = [
         ("Loss on the augmented training faces", plots.curve(epochs, [e["loss"] for e in training.epochs], "loss")),
-        ("Accuracy on validation faces after each epoch", plots.curve(epochs, right, "validation, per cent", best)),
+        (
+            "Accuracy on validation faces after each epoch",
+            plots.curve(epochs, right, "validation, per cent", " %", best),
+        ),
     ]
     parts = [page.plots(drawn)]
     if training.configuration:

@@ -61,6 +61,12 @@ def percent(value: float, interval: Interval | None = None) -> str:
     return f"{text} ({100 * interval.low:.1f}–{100 * interval.high:.1f})" if interval else text
 
 
+def signed(difference: float) -> str:
+    """Write a difference of fractions in points: `+0.40`, `-1.25`, and `0.00` where it rounds to nothing."""
+    text = f"{100 * difference:+.2f}"
+    return "0.00" if float(text) == 0 else text
+
+
 def points(difference: Difference) -> str:
     """Write a difference of fractions in points, with interval and verdict: `+0.4 (−0.9…+1.7) undecided`."""
     low, high = difference.interval.low, difference.interval.high
@@ -80,14 +86,16 @@ def speeds(found: Evaluation) -> dict[str, str]:
 def _facts(found: Evaluation) -> list[str]:
     lines = [
         f"[bold]{found.model}[/bold]  {found.size:,} bytes  SHA-256 {found.sha256}",
-        f"split {found.split}; the figures to quote are the {found.variant} ones, the peers prepare the stored picture",
+        f"split {found.split}; the figures to quote are the {found.variant} ones"
+        + (", the peers prepare the stored picture" if found.rivals else ""),
     ]
     if found.leading is not None:
         where = found.leading.protocol
         if found.agreement is not None and found.drop is not None:
+            faces = "" if where.endswith("faces") else " faces"
             lines.append(
-                f"int8 and {FLOAT} agree on {found.agreement:.2%} of the {where} faces, "
-                f"accuracy of int8 less float {-100 * found.drop:+.2f} points"
+                f"int8 and {FLOAT} agree on {found.agreement:.2%} of {where}{faces}, "
+                f"accuracy of int8 less float {signed(-found.drop)} points"
             )
         lines.append(f"expected calibration error of int8 on {where}: {found.calibration_error:.3f}")
     lines += [f"{name}: expected calibration error {_error(rival.calibration_error)}"

@@ -117,7 +117,8 @@ def show(study: optuna.Study, config: Config, console: Console) -> None:
 
 def _comparison(study: optuna.Study, config: Config, found: FrozenTrial) -> Table:
     importances = _importances(study)
-    table = Table("parameter", "default", "best", title=f"trial {found.number} against the default")
+    title = f"trial {found.number} against the default" if found.number else "trial 0, the default"
+    table = Table("parameter", "default", "best", title=title)
     if importances:
         table.add_column("importance", justify="right")
     for key in sorted(found.params, key=lambda key: -importances.get(key, 0)):

@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from trainer import TrainerError
-from trainer.config import Config, ConfigError, changed
+from trainer.config import Config, ConfigError, changed, reason
 
 SECTIONS = ("architecture", "training", "augmentation")
 #: How long a trial takes is decided beforehand, in `budget`: else the search finds that longer is better.
@@ -105,7 +105,7 @@ def load_space(path: Path, config: Config) -> SearchSpace:
     try:
         space = SearchSpace.model_validate(content)
     except ValidationError as error:
-        mistakes = "; ".join(f"{_where(e['loc'])}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors())
+        mistakes = "; ".join(f"{_where(e['loc'])}: {reason(e)}" for e in error.errors())
         raise SearchError(f"{path}: {mistakes}; configs/trainer/search.yaml shows how it is written") from None
     _check(path, space, config)
     return space
