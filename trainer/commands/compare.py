@@ -30,7 +30,7 @@ DEFAULTS = (Path("configs/trainer/compare-ck48.yaml"), Path("configs/trainer/com
     type=FOLDER,
     default=Path("trainer/runs/compare"),
     show_default=True,
-    help="Folder of the trainings, what is finished is taken from there, and of the picture.",
+    help="Folder of the trainings and the picture; what is finished there is not trained again.",
 )
 @click.option("--plot", type=FILE, help="The picture, .svg or .png.  [default: RUN/compare.svg]")
 @click.option("--json", "as_json", is_flag=True, help="Only JSON on stdout; accuracies are fractions.")

@@ -101,7 +101,8 @@ def _contradicting(found: list[dict[str, str]]) -> list[str]:
     (name, label), *others = found[0].items()
     other, another = next(each for each in others if each[1] != label)
     count = sum(map(len, found))
-    return [f"{count} pictures have copies of another class, mirrored or not: {name} ({label}) and {other} ({another})"]
+    example = f"{name} ({label}) and {other} ({another})"
+    return [f"{count} pictures have copies of another class, mirrored or not; for example {example}"]
 
 
 def _named(what: str, reasons: dict[str, str]) -> list[str]:
