@@ -267,7 +267,8 @@ def test_width_multiplies_channels(count, width):
 )
 def test_key_that_an_architecture_cannot_use_is_one_line(tmp_path, keys):
     key = next(key for key in keys if key != "kind")
-    config = write_config(tmp_path / "t.yaml", architecture={"stem": None, "blocks": None, **keys})
+    stages = {"stages": None} if keys["kind"] == "recognition" else {}
+    config = write_config(tmp_path / "t.yaml", architecture={"stem": None, "blocks": None, **stages, **keys})
     result = CliRunner().invoke(main, ["train", "--config", str(config), "--run", str(tmp_path / "run")])
     assert result.exit_code == 2
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("emotion-trainer:")]
