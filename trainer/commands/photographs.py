@@ -22,7 +22,7 @@ def photographs(
 ) -> None:
     """Show how MODEL (default: the one that ships) does on whole photographs, by face size and light.
 
-    They are composed of validation faces; the daemon's detector has to find them.
+    They are composed of validation faces, and asked about as `emotion-edge classify` does.
     """
     with one_line():
         from rich.console import Console

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -16,8 +16,8 @@ from rich.progress import track
 from rich.table import Table
 
 from edge.bundle import read_bundle
-from edge.emotions import Classifier
-from edge.faces import Detector, Face, crop
+from edge.classify import PictureClassifier, Portrait
+from edge.faces import Detector, Face
 from trainer.data.datasets import DataError, without_leaks
 from trainer.data.photographs import HEIGHT, LARGEST, SMALLEST, WIDTH, Photograph, photograph
 from trainer.data.readers.ferplus import read_ferplus
@@ -26,7 +26,10 @@ from trainer.measuring.protocols import most_voted
 Image = npt.NDArray[np.uint8]
 Indices = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
+Found = TypeVar("Found", Face, Portrait)
 NOT_FOUND = -1
+#: Least confidence of a face, as `classify` has it by default.
+THRESHOLD = 0.45
 #: Bounds of the face sizes told apart, the side of the stored picture in pixels.
 SIZES = (SMALLEST, 100, 180, LARGEST)
 #: Every so many-th frame of a clip becomes a ground.
@@ -107,7 +110,7 @@ LIGHTS: dict[str, Callable[[Photograph], Image]] = {
 
 
 def measure(model: Path, data: Path, count: int, seed: int, grounds: Path | None = None) -> Answers:
-    """Compose photographs of FER+ validation faces and let the daemon's detector and a model file answer.
+    """Compose photographs of FER+ validation faces and let `emotion-edge classify` answer with a model file.
 
     Args:
         model: the model file.
@@ -125,8 +128,8 @@ def measure(model: Path, data: Path, count: int, seed: int, grounds: Path | None
     eight = most_voted(faces)
     if bundle.info.labels != faces.labels:
         raise DataError(f"{model}: knows other classes than FER+; the photographs are made of FER+ faces")
-    detector, classifier = Detector(), Classifier(bundle)
-    pictures = read_grounds(grounds, detector) if grounds else []
+    classify = PictureClassifier(bundle, THRESHOLD)
+    pictures = read_grounds(grounds, Detector(THRESHOLD)) if grounds else []
     rng = np.random.default_rng(seed)
     chosen = rng.permutation(len(eight.rows))[:count]
     given = {light: np.full(len(chosen), NOT_FOUND, np.intp) for light in LIGHTS}
@@ -136,18 +139,16 @@ def measure(model: Path, data: Path, count: int, seed: int, grounds: Path | None
         scene = photograph(faces.images[eight.rows[which]], rng, ground)
         sides[row] = scene.side
         for light, shown in LIGHTS.items():
-            picture = shown(scene)
-            face = face_of(scene, detector(picture))
-            if face is not None:
-                cut = crop(picture, face.landmarks, classifier.rule, classifier.colour)
-                given[light][row] = classifier.logits(cut).argmax()
+            portrait = face_of(scene, classify(shown(scene)))
+            if portrait is not None:
+                given[light][row] = faces.labels.index(portrait.emotion)
     return Answers(faces.labels, eight.truth[chosen], sides, given)
 
 
-def face_of(scene: Photograph, faces: Sequence[Face]) -> Face | None:
-    """Return the largest found face whose box holds the middle of the one that was put in."""
+def face_of(scene: Photograph, found: Sequence[Found]) -> Found | None:
+    """Return the first of what was found whose box holds the middle of the face that was put in."""
     x, y = scene.centre
-    for face in faces:
+    for face in found:
         left, top, width, height = face.box
         if left <= x <= left + width and top <= y <= top + height:
             return face
