@@ -358,15 +358,60 @@ def test_broker_of_311_gets_events_too(node, caplog):
     embedded.stop()
 
 
-def test_another_instance_with_the_same_node_is_named(broker, node, caplog):
+def clashes(caplog):
+    return [r.getMessage() for r in caplog.records if "give each a `node` of its own" in r.getMessage()]
+
+
+def test_two_programs_with_one_name_say_so_once_and_do_not_fight(broker, node, monkeypatch, caplog):
+    """Mosquitto 2.0.11 tells the elder connection nothing when it closes it for a newer one."""
+    waits = (0.05, 0.1, 0.2, 0.4, 0.8)
+    one, other = node(broker.port), node(broker.port)
+    monkeypatch.setattr(edge.mqtt, "BACK_OFF", waits)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    other.start()
+    eventually(lambda: len(clashes(caplog)) >= 2, 20, "both say so", lambda: caplog.text)
+    lost = caplog.text.count("connection lost")
+    time.sleep(2 * waits[-1])
+    before = one.publisher._connections + other.publisher._connections
+    time.sleep(2 * waits[-1])
+    after = one.publisher._connections + other.publisher._connections
+    assert 0 < after - before <= 6, "each waits 0.8 s, more or less, after a loss"
+    assert caplog.text.count("connection lost") == lost
+    assert len(clashes(caplog)) == 2
+    other.publisher.stop(5)
+    eventually(one.connected, 10, "connection of the one that is left")
+    one.put(1)
+    eventually(lambda: len(one.published) == 1, 10, "event")
+    assert retained(broker.port, STATUS) == {"state": "online", "version": "0"}
+
+
+def test_a_broker_that_says_why_is_believed_at_once(broker, node, caplog):
     one = node(broker.port)
     one.start()
     eventually(one.connected, 10, "connection")
-    # Mosquitto 2.0.11 tells the elder connection nothing when it closes it; later ones and other brokers do.
     taken_over = ReasonCode(PacketTypes.DISCONNECT, identifier=0x8E)
     one.publisher._session._on_disconnect(None, None, None, taken_over, None)
-    assert "give each a `node` of its own" in caplog.text
     eventually(lambda: one.metrics.mqtt_reconnects._value.get() == 1, 10, "another try")
+    assert len(clashes(caplog)) == 1
+
+
+def test_losses_restarts_and_late_wills_are_no_other_program(parts, node, caplog):
+    broker = parts.start(Mosquitto(parts.folder("broker"), persistent=True))
+    for _ in range(2):  # the second is the next run of the daemon, which finds the status of the first
+        one = node(broker.port)
+        one.start()
+        for lost in range(4):
+            eventually(lambda lost=lost: one.connected() and one.publisher._connections == lost + 1, 10, "connection")
+            if lost % 2:
+                one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
+            else:
+                broker.kill()
+                eventually(lambda: not one.connected(), 10, "lost connection")
+                broker.start()
+        eventually(lambda: one.publisher._connections == 5, 10, "last connection")
+        one.publisher.stop(5)
+    assert clashes(caplog) == []
 
 
 def test_broker_that_never_answers_holds_up_no_stop(node, monkeypatch):
