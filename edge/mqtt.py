@@ -549,8 +549,9 @@ class _Session:
         self.answered.set()
 
     def _on_disconnect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
-        self.taken_over = reason.value == SESSION_TAKEN_OVER
-        if self.accepted and not self.taken_over and self._publisher.wants_to_hear_of_losses():
+        if reason.value == SESSION_TAKEN_OVER:
+            self.taken_over = True
+        elif self.accepted and self._publisher.wants_to_hear_of_losses():
             log.warning("broker: connection lost (%s)", reason)
         self._end()
 

@@ -30,12 +30,14 @@ def config(broker: Mosquitto, tmp_path: Path) -> dict[str, Any]:
     return {**settings_for(broker, cam=camera, other=camera), "tracking": TRACKING}
 
 
-def ask(subscriber: Subscriber, command: str, camera: str = "", name: str = "", **arguments: Any) -> dict[str, Any]:
+def ask(
+    subscriber: Subscriber, command: str, camera: str = "", name: str = "", arguments: dict[str, float] | None = None
+) -> dict[str, Any]:
     """Send a command and return its answer."""
     topic = f"emotion/test/{camera}/" if camera else "emotion/test/"
     name = name or f"{command}-{len(subscriber.messages)}"
     seen = len(subscriber.messages)
-    subscriber.publish(f"{topic}set", {"id": name, "command": command, "arguments": arguments})
+    subscriber.publish(f"{topic}set", {"id": name, "command": command, "arguments": arguments or {}})
     answer = subscriber.wait_for(
         lambda m: m.topic == f"{topic}response" and m.payload["id"] == name, 10, f"answer to {command}", seen
     )
@@ -85,9 +87,11 @@ def test_thresholds_snapshot_and_reload(
     model = write_model(tmp_path / "model.tflite", version="one")
     daemon = start_daemon({**config, "model": str(model), "commands": {"allow": ["threshold", "snapshot", "reload"]}})
     subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/emotion" and m.payload["faces"] > 0, 30)
-    assert ask(subscriber, "threshold", "cam", **{"detector.threshold": 0.999})["ok"] is True
+    assert ask(subscriber, "threshold", "cam", arguments={"detector.threshold": 0.999})["ok"] is True
     eventually(lambda: daemon.value("emotion_edge_faces_in_view", camera="cam") == 0, 10, "empty view")
-    assert ask(subscriber, "threshold", "cam", **{"detector.threshold": 0.1})["error"].endswith("detector.keep, 0.3")
+    assert ask(subscriber, "threshold", "cam", arguments={"detector.threshold": 0.1})["error"].endswith(
+        "detector.keep, 0.3"
+    )
     state = ask(subscriber, "snapshot")["state"]
     assert state["thresholds"]["cam"]["detector.threshold"] == 0.999
     assert state["thresholds"]["other"]["detector.threshold"] == 0.45
@@ -127,7 +131,7 @@ def test_retained_repeated_and_malformed_commands_and_an_answer_elsewhere(
     assert first == second
     counted("repeated", 1)
     assert daemon.value(PAUSED, camera="cam") == 1
-    wanted = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    wanted = Properties(PacketTypes.PUBLISH)
     wanted.ResponseTopic, wanted.CorrelationData = "emotion/clients/answers", b"mine"
     subscriber.publish(topic, b"\xff", properties=wanted)
     answer = subscriber.wait_for(lambda m: m.topic == "emotion/clients/answers").payload
