@@ -465,11 +465,10 @@ def refused_logins(folder: Path, short: bool) -> Iterator[Row]:
             time.sleep(seconds)
             ready, most = publisher.connected.is_set(), _most_attempts(seconds)
             publisher.stop(1)
-            logging.getLogger("edge.mqtt").removeHandler(handler)
-        clear = len(lines) == 1 and says in lines[0]
-        figure = (
-            f"{len(attempts)} attempts in {seconds:.0f} s, {'' if ready else 'not '}ready, said: {'; '.join(lines)}"
-        )
+            logging.getLogger("edge.mqtt").removeHandler(heard)
+        clear = len(heard.lines) == 1 and says in heard.lines[0]
+        said = "; ".join(heard.lines)
+        figure = f"{len(attempts)} attempts in {seconds:.0f} s, {'' if ready else 'not '}ready, said: {said}"
         bar = f"≤ {most} attempts (one a back-off step), not ready, one clear line"
         yield Row(name, figure, bar, 1 < len(attempts) <= most and not ready and clear)
 
