@@ -118,8 +118,17 @@ class Subscriber:
         self, topic: str, payload: Any, *, qos: int = 1, retain: bool = False, properties: Properties | None = None
     ) -> None:
         """Send `payload` (bytes as they are, anything else as JSON) and wait until the broker has it."""
+        self._publish(topic, payload, qos, retain, properties).wait_for_publish(10)
+
+    def send(self, topic: str, payload: Any) -> None:
+        """Send `payload` without waiting."""
+        self._publish(topic, payload, 1, False, None)
+
+    def _publish(
+        self, topic: str, payload: Any, qos: int, retain: bool, properties: Properties | None
+    ) -> mqtt.MQTTMessageInfo:
         content = payload if isinstance(payload, bytes) else json.dumps(payload)
-        self._client.publish(topic, content, qos, retain, properties).wait_for_publish(10)
+        return self._client.publish(topic, content, qos, retain, properties)
 
     def wait_subscribed(self, more_than: int = 0, timeout: float = 10) -> None:
         """Wait for the next confirmed subscription: `more_than` is the number of them before the broker went."""
