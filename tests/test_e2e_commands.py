@@ -136,5 +136,9 @@ def test_retained_repeated_and_malformed_commands_and_an_answer_elsewhere(
     subscriber.publish(topic, b"\xff", properties=wanted)
     answer = subscriber.wait_for(lambda m: m.topic == "emotion/clients/answers").payload
     assert answer == {"id": None, "ok": False, "error": "must be a JSON object in UTF-8"}
+    wanted.ResponseTopic = "emotion/test/cam/event"  # nobody is to take an answer for an event
+    seen = len(subscriber.messages)
+    subscriber.publish(topic, b"[]", properties=wanted)
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/response" and not m.payload["ok"], start=seen)
     assert json.dumps("pause") not in "\n".join(daemon.lines()), "nothing that came is in the log"
     assert daemon.stop() == 0

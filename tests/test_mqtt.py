@@ -8,6 +8,7 @@ import time
 
 import pytest
 from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 import edge.mqtt
@@ -416,6 +417,47 @@ def test_losses_restarts_and_late_wills_are_no_other_program(broker, node, caplo
         for kill in (True, False, False, True):
             lose(broker, one, kill)
         one.publisher.stop(5)
+    assert clashes(caplog) == []
+
+
+def leave_status_of_another_run(port):
+    """Do what a broker does that goes back to an older file: have a status of another run."""
+    marked = Properties(PacketTypes.PUBLISH)
+    marked.UserProperty = (edge.mqtt.RUN, "another")
+    with Subscriber(port, ("none",)) as sender:
+        sender.publish(STATUS, b'{"state":"online"}', retain=True, properties=marked)
+
+
+def test_one_status_of_another_run_is_no_proof_and_two_in_a_row_are(broker, node, monkeypatch, caplog):
+    one = node(broker.port)
+    monkeypatch.setattr(edge.mqtt, "BACK_OFF", (1.5,))
+    one.start()
+    eventually(one.connected, 10, "connection")
+    for connections in (2, 3, 4):
+        one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
+        eventually(lambda: not one.connected(), 10, "lost connection")
+        if connections != 2:
+            leave_status_of_another_run(broker.port)
+        eventually(lambda n=connections: one.connected() and one.publisher._connections == n, 10, "connection")
+        assert clashes(caplog) == []
+        time.sleep(0.2)  # for the status to come
+    one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
+    eventually(lambda: clashes(caplog), 10, "complaint")
+    assert len(clashes(caplog)) == 1
+
+
+def test_what_brokers_have_of_an_earlier_run_is_no_proof(parts, node, caplog):
+    first, second = (parts.start(Mosquitto(parts.folder(name))) for name in ("first", "second"))
+    for broker in (first, second):
+        leave_status_of_another_run(broker.port)
+    one = node(first.port, fallbacks=[f"{HOST}:{second.port}"])
+    one.start()
+    eventually(one.connected, 10, "connection")
+    first.kill()
+    eventually(lambda: one.publisher._connections == 2 and one.connected(), 10, "connection to the second")
+    first.start()
+    second.kill()
+    eventually(lambda: one.publisher._connections == 3 and one.connected(), 10, "connection to the first")
     assert clashes(caplog) == []
 
 
