@@ -65,6 +65,8 @@ OVERHEAD = 16
 #: Bytes of what marks a status as ours, or of an answer's properties beside their content, at most.
 PROPERTIES = 48
 EVENTS_WITHHELD = "broker: does not take events now (not allowed, or over its quota); they are kept, trying again"
+#: What is retained of a camera.
+RETAINED = ("status", "emotion", "summary")
 #: What the topics of daemons end in, where no answer to a command may go.
 OWN_LEVELS = ("status", "event", "emotion", "summary", "faces", "set")
 LAST_WILL = state("offline", reason="lost")
@@ -410,6 +412,19 @@ def listen_for_commands(publisher: Publisher, receive: Callable[[Request, bool],
 
     for topic in (f"{publisher.base}/set", f"{publisher.base}/+/set"):
         publisher.listen(topic, listener, as_published=True)
+
+
+def clear_removed_cameras(publisher: Publisher, cameras: Collection[str]) -> None:
+    """Clear what is retained of cameras that the node had once and has no more; before `start`."""
+
+    def listener(message: paho.MQTTMessage) -> None:
+        camera = message.topic.split("/")[-2]
+        if message.retain and message.payload and camera not in cameras:
+            log.info("camera %s: is no more; its retained topics are cleared", camera)
+            for kind in RETAINED:
+                publisher.set_state(f"{camera}/{kind}", b"")
+
+    publisher.listen(f"{publisher.base}/+/status", listener)
 
 
 def may_answer_to(base: str, topic: str) -> bool:

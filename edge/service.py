@@ -22,7 +22,7 @@ from edge.host import temperature, throttled
 from edge.http import HttpServer
 from edge.metrics import Metrics
 from edge.model import ModelFile
-from edge.mqtt import Publisher, listen_for_commands
+from edge.mqtt import Publisher, clear_removed_cameras, listen_for_commands
 from edge.outbox import Outbox
 from edge.pipeline import Analyser, Pipeline
 from edge.settings import Settings
@@ -108,6 +108,7 @@ class Service:
             settings.commands.allow, self._control.handlers, self._publisher.answer, self._metrics
         )
         listen_for_commands(self._publisher, self._commands.receive)
+        clear_removed_cameras(self._publisher, settings.cameras)
         self._home_assistant = HomeAssistant(settings, __version__, self._publisher)
         self._home_assistant.announce(bundle.info.labels)
         self._said = b""

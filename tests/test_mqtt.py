@@ -420,6 +420,22 @@ def test_losses_restarts_and_late_wills_are_no_other_program(broker, node, caplo
     assert clashes(caplog) == []
 
 
+def test_what_is_retained_of_a_camera_that_is_no_more_is_cleared(broker, subscriber, node):
+    topics = [f"emotion/node/{camera}/{kind}" for camera in ("gone", "door") for kind in ("status", "emotion")]
+    for topic in (*topics, "emotion/other/gone/status"):
+        subscriber.publish(topic, {"state": "online", "faces": 0, "emotion": "none", "scores": {}}, retain=True)
+    one = node(broker.port)
+    edge.mqtt.clear_removed_cameras(one.publisher, ["door"])
+    one.start()
+    for kind in ("status", "emotion"):
+        subscriber.wait_for(lambda m, kind=kind: m.topic == f"emotion/node/gone/{kind}" and not m.raw, what=kind)
+    with Subscriber(broker.port, ("emotion/+/+/+",)) as late:
+        late.wait_for(lambda m: m.topic == "emotion/other/gone/status")
+        subscriber.publish("emotion/node/last/status", {"state": "online"})
+        late.wait_for(lambda m: m.topic == "emotion/node/last/status")
+        assert {m.topic for m in late.messages if m.retain} == {*topics[2:], "emotion/other/gone/status"}
+
+
 def leave_status_of_another_run(port):
     """Do what a broker does that goes back to an older file: have a status of another run."""
     marked = Properties(PacketTypes.PUBLISH)
