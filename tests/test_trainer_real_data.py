@@ -10,7 +10,7 @@ from trainer.data.datasets import Faces, copies, data_folder, without_leaks
 from trainer.data.photographs import photograph
 from trainer.data.readers.ck48 import read_ck48
 from trainer.data.readers.ferplus import read_ferplus
-from trainer.measuring.margins import face_of
+from trainer.measuring.on_photographs import face_of
 from trainer.measuring.peers import read_peers
 from trainer.measuring.protocols import ck_protocols, ferplus_protocols, most_voted
 

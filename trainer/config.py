@@ -105,6 +105,13 @@ class Training(_Section):
     weight_decay: float = Field(
         default=0.05, ge=0, description="of kernels; decoupled, but with adam a part of the gradient (then take less)"
     )
+    logit_adjustment: float = Field(
+        default=0,
+        ge=0,
+        le=2,
+        description="in the end each class's logit is lowered by this times the log of its share, which favours the "
+        "rare ones (arXiv:2007.07314)",
+    )
     average_momentum: float = Field(
         default=0.999, ge=0, lt=1, description="of the moving average of the weights; 0: none"
     )
