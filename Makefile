@@ -37,7 +37,7 @@ lint: $(STAMPS)/test ## style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-faults: $(STAMPS)/test tools ## what fails and what becomes of it, a row and a figure each, 20 minutes; SHORT=1, JSON=1
+faults: $(STAMPS)/test tools ## what fails and what becomes of it, a row and a figure each, 25 minutes; SHORT=1, JSON=1
 	@$(BIN)/python -m tests.faults $(if $(SHORT),--short) $(if $(JSON),--json)
 
 fleet: $(STAMPS)/test tools ## many nodes, sites, a centre and consumers on this machine, see deploy/fleet/; SHORT=1
