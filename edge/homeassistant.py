@@ -120,11 +120,9 @@ def _components(settings: Settings, camera: str, labels: Sequence[str]) -> dict[
     topic = f"{node}/{camera}"
     state = "{{ value_json.state }}"
     # The camera's connection and its switch are there while it is offline.
-    with_node = {"availability": [{"topic": f"{node}/status", "value_template": state}]}
-    with_both = {
-        "availability": [*with_node["availability"], {"topic": f"{topic}/status", "value_template": state}],
-        "availability_mode": "all",
-    }
+    of_node, of_camera = ({"topic": f"{each}/status", "value_template": state} for each in (node, topic))
+    with_node = {"availability": [of_node], "availability_mode": "all"}
+    with_both = {"availability": [of_node, of_camera], "availability_mode": "all"}
     components: dict[str, Component] = {
         "online": {
             "name": f"{camera} connection",

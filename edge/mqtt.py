@@ -171,6 +171,13 @@ class Publisher:
             if self._session is not None and self.connected.is_set():
                 self._session.tell(topic, payload)
 
+    def clear(self, topics: Iterable[str]) -> None:
+        """Clear what is retained on topics, once."""
+        with self._lock:
+            for topic in topics:
+                if self._session is not None:
+                    self._session.tell(topic, b"")
+
     def states(self) -> dict[str, bytes]:
         """Return the retained values below `<base>/<node>/`, by topic below it."""
         with self._lock:
@@ -420,9 +427,7 @@ def clear_removed_cameras(publisher: Publisher, cameras: Collection[str]) -> Non
     def listener(message: paho.MQTTMessage) -> None:
         camera = message.topic.split("/")[-2]
         if message.retain and message.payload and camera not in cameras:
-            log.info("camera %s: is no more; its retained topics are cleared", camera)
-            for kind in RETAINED:
-                publisher.set_state(f"{camera}/{kind}", b"")
+            publisher.clear([f"{publisher.base}/{camera}/{kind}" for kind in RETAINED])
 
     publisher.listen(f"{publisher.base}/+/status", listener)
 
