@@ -6,6 +6,7 @@ times: what waits, what is remembered and what is logged is bounded.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import queue
@@ -71,7 +72,7 @@ class Commands:
         self._handlers = handlers
         self._send = send
         self._count = metrics.commands
-        self._waiting: queue.Queue[Request] = queue.Queue(WAITING)
+        self._waiting: queue.Queue[Request | None] = queue.Queue(WAITING)
         self._answered: OrderedDict[str, tuple[float, dict[str, Any]]] = OrderedDict()
         self._log = BoundedLog()
         self._busy_since: float | None = None
@@ -85,6 +86,8 @@ class Commands:
     def stop(self, timeout: float) -> None:
         """Carry out no more; a command under way is waited for, at most `timeout` seconds."""
         self._leave.set()
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait(None)  # so that it need not wait for the next command
         if self._thread.ident is not None:
             self._thread.join(timeout)
 
@@ -115,10 +118,9 @@ class Commands:
 
     def _run(self) -> None:
         while not self._leave.is_set():
-            try:
-                request = self._waiting.get(timeout=0.2)
-            except queue.Empty:
-                continue
+            request = self._waiting.get()
+            if request is None:
+                return
             self._busy_since = time.monotonic()
             answer = json.dumps(self._respond(request), separators=(",", ":")).encode()
             self._send(request.answer_to, answer, request.correlation)
