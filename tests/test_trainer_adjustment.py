@@ -20,7 +20,7 @@ from trainer.training.adjustment import adjust, adjustment
 from trainer.training.fit import fit
 
 SAMPLES = drawn_samples(2)
-KINDS = ("compact", "lenet", "vgg", "resnet", "inception", "mobilenet", "recognition")
+KINDS = ("compact", "lenet", "vgg", "resnet", "inception", "mobilenet", "recognition", "faceres")
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(0, 2))

@@ -58,13 +58,18 @@ class Crop(_Section):
 
 
 #: Keys that an architecture cannot use: LeNet's depth is the number of its stages.
-UNUSED = {"lenet": ("stem", "blocks"), "vgg": ("stem",), "recognition": ("stem", "stages", "blocks")}
+UNUSED = {
+    "lenet": ("stem", "blocks"),
+    "vgg": ("stem",),
+    "recognition": ("stem", "stages", "blocks"),
+    "faceres": ("stem", "stages", "blocks"),
+}
 
 
 class Architecture(_Section):
     """Which network, how wide and deep; what is left out takes the value of that network's own file."""
 
-    kind: Literal["compact", "lenet", "vgg", "resnet", "inception", "mobilenet", "recognition"] = "compact"
+    kind: Literal["compact", "lenet", "vgg", "resnet", "inception", "mobilenet", "recognition", "faceres"] = "compact"
     stem: int | None = Field(default=None, ge=1, description="channels of the first convolution, where there is a stem")
     stages: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         default=None, min_length=1, description="channels of each stage"
