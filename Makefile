@@ -18,7 +18,7 @@ TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint faults model teachers evaluate tools clean
+.PHONY: help run test lint faults fleet model teachers evaluate tools clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -37,8 +37,11 @@ lint: $(STAMPS)/test ## style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-faults: $(STAMPS)/test tools ## what fails and what becomes of it, a row and a figure each, 20 minutes; SHORT=1, JSON=1
+faults: $(STAMPS)/test tools ## what fails and what becomes of it, a row and a figure each, 25 minutes; SHORT=1, JSON=1
 	@$(BIN)/python -m tests.faults $(if $(SHORT),--short) $(if $(JSON),--json)
+
+fleet: $(STAMPS)/test tools ## many nodes, sites, a centre and consumers on this machine, see deploy/fleet/; SHORT=1
+	@$(BIN)/python -m deploy.fleet.prove $(if $(SHORT),--short)
 
 model: $(STAMPS)/test ## train the shipped model again, from its teachers' soft labels, in hours; SHIP=1 puts it in place
 	@$(TRAINER) train --config $(STUDENT) $(if $(SHIP),--ship)

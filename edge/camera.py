@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -68,6 +69,10 @@ class Camera:
         factory: makes the source of the settings.
         least_people: privacy: nothing is said of single faces, and emotions only in summaries of at least so many
             people; none to say everything.
+
+    Attributes:
+        rules: when faces and emotions count now.
+        paused: whether frames are read but not analysed, by command.
     """
 
     def __init__(
@@ -104,6 +109,10 @@ class Camera:
         self._gate = Gate(settings, tracker.following)
         self.capture = Capture(name, settings, self._slot, self, factory)
         self._insecure = settings.tls.insecure
+        self.rules = rules
+        self.paused = False
+        self._status: tuple[Literal["online", "offline"], dict[str, str]] = ("offline", {"reason": "starting"})
+        self._status_lock = threading.Lock()
         self._last: Frame | None = None
         self._in_last: set[int] = set()
         self._size: tuple[int, ...] | None = None
@@ -122,8 +131,8 @@ class Camera:
         if self._insecure:
             log.warning("camera %s: tls.insecure takes any certificate; name the authority's as tls.ca", self.name)
         self._series.up.set(0)
-        self._series.paused.set(0)
-        self._set_state(f"{self.name}/status", state("offline", reason="starting"))
+        self._series.paused.set(self.paused)
+        self._tell_status("offline", reason="starting")
         self._tell_view([], 0.0, now=True)
         self._summary.begin(time.time())
         self.capture.start()
@@ -140,7 +149,22 @@ class Camera:
         """End every face and say that the camera is stopped; after the workers have stopped."""
         self._lane.end_faces("stopped", self._closed)
         self.summarise()
-        self._set_state(f"{self.name}/status", state("offline", reason="stopped"))
+        self._tell_status("offline", reason="stopped")
+
+    def pause(self) -> None:
+        """Analyse no more frames, with every face ended, until told otherwise; they are still read."""
+        self._lane.pause(self._closed)
+        self._tell_paused(True)
+
+    def resume(self) -> None:
+        """Analyse again after a pause."""
+        self._lane.resume()
+        self._tell_paused(False)
+
+    def change_rules(self, rules: Rules) -> None:
+        """Go by other rules from the next frame on."""
+        self.rules = rules
+        self._lane.change_rules(rules)
 
     def change_model(self, labels: tuple[str, ...], model: str) -> None:
         """Go on with another model, by which the workers analyse already; faces in view end."""
@@ -184,7 +208,7 @@ class Camera:
             self._lost_for = None
         self._up = True
         self._series.up.set(1)
-        self._set_state(f"{self.name}/status", state("online"))
+        self._tell_status("online")
 
     def offline(self, reason: Reason, message: str) -> None:
         """The source gives no frames."""
@@ -196,10 +220,27 @@ class Camera:
             self._lost_for = reason
         self._up = False
         self._series.up.set(0)
-        self._set_state(f"{self.name}/status", state("offline", reason=reason))
+        self._tell_status("offline", reason=reason)
         # A frame still with a worker would begin faces anew after their end.
         self._lane.drain(self._drain)
         self._lane.end_faces("camera_offline", self._closed)
+
+    def _tell_paused(self, paused: bool) -> None:
+        with self._status_lock:
+            self.paused = paused
+            self._series.paused.set(paused)
+            self._send_status()
+
+    def _tell_status(self, name: Literal["online", "offline"], **details: str) -> None:
+        with self._status_lock:
+            self._status = name, details
+            self._send_status()
+
+    def _send_status(self) -> None:
+        """Send the status; under its lock, so that of two changes at once the last is told last."""
+        name, details = self._status
+        payload = state(name, **details, paused=True) if self.paused else state(name, **details)
+        self._set_state(f"{self.name}/status", payload)
 
     def _note_size(self, frame: Frame) -> None:
         size = frame.image.shape[:2]

@@ -15,8 +15,9 @@ AGE_BUCKETS = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 5.0)
 LAG_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 ACK_BUCKETS = (0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0)
 EVENT_TYPES = ("start", "change", "end")
-DROPPED_FRAMES = ("replaced", "timeout", "failed", "unusable", "rate", "still", "behind", "model")
+DROPPED_FRAMES = ("replaced", "timeout", "failed", "unusable", "rate", "still", "behind", "model", "paused")
 CAPTURE_INCIDENTS = ("drained", "reopened", "resized")
+COMMANDS = ("done", "failed", "refused", "repeated", "retained", "oversized", "busy")
 DROPPED_EVENTS = ("overflow", "expired", "damaged", "refused", "stopped")
 
 
@@ -92,6 +93,8 @@ class Metrics:
         self.publish_ack = self._histogram(
             "publish_ack_seconds", "From publishing to the acknowledgement.", ACK_BUCKETS
         )
+        commands = self._counter("commands_total", "Commands that came over MQTT, by what became of them.", "result")
+        self.commands = {result: commands.labels(result) for result in COMMANDS}
         self.mqtt_connected = self._gauge("mqtt_connected", "Whether the broker has accepted the connection.")
         self.mqtt_reconnects = self._counter("mqtt_reconnects_total", "Connections to the broker after the first.")
         self._outbox_events = self._gauge("outbox_events", "Events waiting for the broker.")
@@ -99,7 +102,7 @@ class Metrics:
         self._outbox_oldest = self._gauge("outbox_oldest_seconds", "Age of the oldest event waiting.")
         self._outbox_durable = self._gauge("outbox_durable", "Whether events are written to the disk.")
         stalls = self._counter("watchdog_stalls_total", "Times a stage made no progress within its limit.", "stage")
-        self.stalls = {name: stalls.labels(name) for name in ("capture", "analysis", "commit", "publish")}
+        self.stalls = {name: stalls.labels(name) for name in ("capture", "analysis", "commit", "publish", "command")}
         self._build_info = self._gauge("build_info", "Always 1.", "version", "python", "node")
         self._build_info.labels(version, platform.python_version(), node).set(1)
         self._model_info = self._gauge("model_info", "The emotion model in use; always 1.", "name", "version")

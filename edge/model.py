@@ -20,6 +20,7 @@ class ModelFile:
 
     Attributes:
         bundle: the model in use.
+        refusal: why the file as it was read last cannot be used; empty if it can.
 
     Raises:
         BundleError: the file cannot be used.
@@ -27,6 +28,7 @@ class ModelFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self.refusal = ""
         self._stamp = self._seen = _stamp(path)
         self.bundle: Bundle = read_bundle(path)
 
@@ -52,8 +54,10 @@ class ModelFile:
         try:
             bundle = read_bundle(self._path)
         except BundleError as error:
+            self.refusal = str(error)
             log.error("model refused, %s goes on: %s", self.name, error)
             return False
+        self.refusal = ""
         if bundle == self.bundle:
             return False
         before, self.bundle = self.name, bundle

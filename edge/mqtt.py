@@ -2,24 +2,33 @@
 
 One thread connects, sends the last values of all states, then events from the outbox in order. MQTT 5 first, 3.1.1 for
 a broker that refuses version 5, or does not answer it. Every connection uses a client of its own: paho keeps nothing
-that is not in the outbox too.
+that is not in the outbox too. What is listened to comes in paho's thread.
+
+Our status and last will carry, as a property that is no part of the payload, which run of the daemon they are from:
+one of another run that is there when we come back shows that another program uses our name.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import random
+import secrets
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge.commands import Request
 from edge.events import Event, decode_event, state
 from edge.metrics import Metrics
 from edge.outbox import Outbox
@@ -47,10 +56,23 @@ UNSUPPORTED_VERSION = 0x84
 SESSION_TAKEN_OVER = 0x8E
 #: A refusal of one message that another try will not change (MQTT 5, 3.4.2.1); others are tried again.
 FINAL_REFUSALS = {0x90, 0x95, 0x99}
+#: How long an answer to a command may take to reach the broker before the next is sent, seconds.
+ANSWERED = 1.0
+#: Name of the property that tells runs of a daemon apart.
+RUN = "run"
 #: Bytes of a publish beside topic and payload, at most.
 OVERHEAD = 16
+#: Bytes of what marks a status as ours, or of an answer's properties beside their content, at most.
+PROPERTIES = 48
 EVENTS_WITHHELD = "broker: does not take events now (not allowed, or over its quota); they are kept, trying again"
+#: What is retained of a camera.
+RETAINED = ("status", "emotion", "summary")
+#: What the topics of daemons end in, where no answer to a command may go.
+OWN_LEVELS = ("status", "event", "emotion", "summary", "faces", "set")
 LAST_WILL = state("offline", reason="lost")
+
+#: Gets what came on a topic that is listened to; called in paho's thread, so it must not wait.
+Listener = Callable[[paho.MQTTMessage], None]
 
 
 class Publisher:
@@ -80,6 +102,13 @@ class Publisher:
         self._metrics = metrics
         self._published = published
         self._states: dict[str, bytes] = {}
+        self._status = f"{self.base}/status"
+        self._listeners: dict[str, Listener] = {self._status: self._own_status}
+        self._as_published: set[str] = set()
+        self._run_name = secrets.token_hex(8)
+        self._visited: set[int] = set()
+        self._foreign = 0
+        self._contested = False
         self._lock = threading.Lock()
         self._leave = threading.Event()
         self._addresses = settings.addresses
@@ -119,13 +148,48 @@ class Publisher:
         limit = STUCK + (self._settings.keepalive if self._tls else 0)
         return since is not None and now - since > limit
 
+    def listen(self, topic: str, listener: Listener, as_published: bool = False) -> None:
+        """Subscribe to a topic filter at each connection; before `start`.
+
+        Args:
+            topic: a topic filter.
+            listener: called with each message, in paho's thread; must not wait.
+            as_published: show a message that is published as retained as such even if it is new (MQTT 5 only).
+        """
+        self._listeners[topic] = listener
+        if as_published:
+            self._as_published.add(topic)
+
     def set_state(self, topic: str, payload: bytes) -> None:
         """Keep `payload` as the retained value of `topic` (below `<base>/<node>/`) and send it if connected."""
+        self.set_retained(f"{self.base}/{topic}", payload)
+
+    def set_retained(self, topic: str, payload: bytes) -> None:
+        """Keep `payload` as the retained value of `topic`, wherever it is, and send it if connected."""
         with self._lock:
             self._states[topic] = payload
+            if self._session is not None and self.connected.is_set():
+                self._session.tell(topic, payload)
+
+    def clear(self, topics: Iterable[str]) -> None:
+        """Clear what is retained on topics, once."""
+        with self._lock:
+            for topic in topics:
+                if self._session is not None:
+                    self._session.tell(topic, b"")
+
+    def states(self) -> dict[str, bytes]:
+        """Return the retained values below `<base>/<node>/`, by topic below it."""
+        with self._lock:
+            start = f"{self.base}/"
+            return {k.removeprefix(start): v for k, v in self._states.items() if k.startswith(start)}
+
+    def answer(self, topic: str, payload: bytes, correlation: bytes | None) -> None:
+        """Send an answer to a command, once, waiting a moment for its acknowledgement so that answers never pile up."""
+        with self._lock:
             session = self._session
-            if session is not None and self.connected.is_set():
-                session.client.publish(f"{self.base}/{topic}", payload, qos=1, retain=True)
+        if session is not None:
+            session.answer(topic, payload, correlation)
 
     def _run(self) -> None:
         attempt = 0
@@ -138,7 +202,7 @@ class Publisher:
             session.close()
             session.settle()
             self._outbox.withdraw()
-            if session.accepted and not session.withheld:
+            if session.accepted and not session.withheld and not self._is_contested(session):
                 attempt = 0
             elif not again_at_once:
                 self._at = (self._at + 1) % len(self._addresses)
@@ -162,7 +226,7 @@ class Publisher:
         session.answered.wait(ANSWER_TIMEOUT)
         if session.accepted:
             version = "5" if session.protocol is MQTTProtocolVersion.MQTTv5 else "3.1.1"
-            log.info("%s: connected (MQTT %s)", where, version)
+            log.log(logging.DEBUG if self._contested else logging.INFO, "%s: connected (MQTT %s)", where, version)
             self._complaint = "" if self._complaint != EVENTS_WITHHELD else self._complaint
             return False
         if session.refusal == UNSUPPORTED_VERSION and session.protocol is MQTTProtocolVersion.MQTTv5:
@@ -189,13 +253,16 @@ class Publisher:
         self._connections += 1
         if self._connections > 1:
             self._metrics.mqtt_reconnects.inc()
+        session.again = self._at in self._visited
+        self._visited.add(self._at)
         with self._lock:
+            # First, so that what is retained from before shows.
+            session.subscribe(self._listeners, self._as_published)
             self._session = session
             self.connected.set()
             for topic, payload in self._states.items():
-                session.client.publish(f"{self.base}/{topic}", payload, qos=1, retain=True)
+                session.tell(topic, payload)
         self._metrics.mqtt_connected.set(1)
-        session.client.subscribe(f"{self.base}/status", qos=1)
         while not session.lost.is_set() and not self._leave.is_set():
             self._busy_since = time.monotonic()
             session.settle()
@@ -235,12 +302,49 @@ class Publisher:
         log.debug("broker: %s", reason)
         self._complain(EVENTS_WITHHELD)
 
-    def own_status(self, client: paho.Client, payload: bytes) -> None:
+    def heard(self, session: _Session, message: paho.MQTTMessage) -> None:
+        """Hand what came to who listens to it."""
+        if message.topic == self._status and run_of(message) not in (None, self._run_name):
+            session.foreign = session.again
+        for topic, listener in self._listeners.items():
+            if paho.topic_matches_sub(topic, message.topic):
+                listener(message)
+
+    def _is_contested(self, session: _Session) -> bool:
+        """Tell whether another program uses our name, so that each of us ends the other's connection; says so once.
+
+        Brokers that tell why they ended a connection are believed. The others show a status of another run whenever we
+        come back. Once only, that can be one that a broker had on its disk and that ours had replaced since.
+        """
+        self._foreign = self._foreign + 1 if session.foreign else 0
+        contested = session.taken_over or self._foreign > 1
+        if contested and not self._contested:
+            log.error(
+                "broker: another program connects as node %s; give each a `node` of its own (trying again, more and "
+                "more seldom)",
+                self._node,
+            )
+        self._contested = contested
+        return contested
+
+    def _own_status(self, message: paho.MQTTMessage) -> None:
         """Overrule another status than ours, such as a last will of an earlier connection that came late."""
+        if message.retain:  # from before we connected; ours has just been sent
+            return
         with self._lock:
-            mine = self._states.get("status")
-            if mine is not None and payload != mine and not self._leave.is_set():
-                client.publish(f"{self.base}/status", mine, qos=1, retain=True)
+            mine, session = self._states.get(self._status), self._session
+            if mine is not None and message.payload != mine and session is not None and not self._leave.is_set():
+                session.tell(self._status, mine)
+
+    def wants_to_hear_of_losses(self) -> bool:
+        """Tell whether a lost connection is worth a line: not if we leave, or if the reason was told already."""
+        return not self._leave.is_set() and not self._contested
+
+    def marked(self, packet: int) -> Properties:
+        """Return the properties of a packet that tell which run of the daemon it is from."""
+        properties = Properties(packet)  # type: ignore[no-untyped-call]
+        properties.UserProperty = (RUN, self._run_name)
+        return properties
 
     def make_client(self, protocol: MQTTProtocolVersion) -> paho.Client:
         """Return a client with login and last will, not yet connected."""
@@ -258,9 +362,16 @@ class Publisher:
         if self._settings.username is not None:
             password = self._settings.password
             client.username_pw_set(self._settings.username, password.get_secret_value() if password else None)
-        client.will_set(f"{self.base}/status", LAST_WILL, qos=1, retain=True)
+        marked = self.marked(PacketTypes.WILLMESSAGE) if protocol is MQTTProtocolVersion.MQTTv5 else None
+        client.will_set(self._status, LAST_WILL, qos=1, retain=True, properties=marked)
         client.connect_timeout = CONNECT_TIMEOUT
         return client
+
+
+def run_of(message: paho.MQTTMessage) -> str | None:
+    """Return which run of a daemon a status is from; none if it does not say."""
+    properties = getattr(message.properties, "UserProperty", None) or []
+    return dict(properties).get(RUN)
 
 
 def tls_context(settings: MqttTlsSettings) -> ssl.SSLContext:
@@ -294,6 +405,39 @@ def connection_failure(error: Exception, encrypted: bool) -> str:
     return str(error)
 
 
+def listen_for_commands(publisher: Publisher, receive: Callable[[Request, bool], None]) -> None:
+    """Hand what is sent to the node or its cameras to `receive`, with whether it is retained; before `start`."""
+    above = publisher.base.rpartition("/")[0]
+
+    def listener(message: paho.MQTTMessage) -> None:
+        target = message.topic.removesuffix("/set")
+        camera = None if target == publisher.base else target.removeprefix(f"{publisher.base}/")
+        wanted = getattr(message.properties, "ResponseTopic", None)
+        correlation = getattr(message.properties, "CorrelationData", None)
+        answer_to = wanted if wanted is not None and may_answer_to(above, wanted) else f"{target}/response"
+        receive(Request(camera, bytes(message.payload), answer_to, correlation), message.retain)
+
+    for topic in (f"{publisher.base}/set", f"{publisher.base}/+/set"):
+        publisher.listen(topic, listener, as_published=True)
+
+
+def clear_removed_cameras(publisher: Publisher, cameras: Collection[str]) -> None:
+    """Clear what is retained of cameras that the node had once and has no more; before `start`."""
+
+    def listener(message: paho.MQTTMessage) -> None:
+        camera = message.topic.split("/")[-2]
+        if message.retain and message.payload and camera not in cameras:
+            publisher.clear([f"{publisher.base}/{camera}/{kind}" for kind in RETAINED])
+
+    publisher.listen(f"{publisher.base}/+/status", listener)
+
+
+def may_answer_to(base: str, topic: str) -> bool:
+    """Tell whether an answer may go to a topic: one below `base` at which no daemon publishes or listens."""
+    level = topic.rpartition("/")[2]
+    return topic.startswith(f"{base}/") and not set("+#\0") & set(topic) and level not in OWN_LEVELS
+
+
 class _Session:
     """One connection: paho's client, its answer, and the events under way."""
 
@@ -307,7 +451,11 @@ class _Session:
         self.refusal: int | None = None
         self.complaint = ""
         self.withheld = False
+        self.taken_over = False
+        self.again = False
+        self.foreign = False
         self._publisher = publisher
+        self._subscribed: list[str] = []
         self._largest = float("inf")
         # paho calls back under a lock that its publish() takes too. So the callback takes none of ours: it only leaves
         # a note, and everything about events happens in the publisher's thread.
@@ -336,6 +484,39 @@ class _Session:
         """Tell whether the thread that hears the broker has ended without a word, as paho's can."""
         thread = self.client._thread
         return not self.lost.is_set() and (thread is None or not thread.is_alive())
+
+    def subscribe(self, topics: Iterable[str], as_published: Collection[str]) -> None:
+        """Listen to topic filters, to some of them with the retain flag as it was published."""
+        self._subscribed = list(topics)
+        if self.protocol is MQTTProtocolVersion.MQTTv5:
+            self.client.subscribe(
+                [(t, SubscribeOptions(qos=1, retainAsPublished=t in as_published)) for t in self._subscribed]
+            )
+        else:
+            self.client.subscribe([(topic, 1) for topic in self._subscribed])
+
+    def tell(self, topic: str, payload: bytes) -> None:
+        """Send a retained state."""
+        if len(topic) + len(payload) + OVERHEAD + PROPERTIES > self._largest:
+            log.warning("broker: takes %g bytes at most, not the %d on %s", self._largest, len(payload), topic)
+            return
+        marked = self._publisher.marked(PacketTypes.PUBLISH) if self._marks(topic) else None
+        self.client.publish(topic, payload, qos=1, retain=True, properties=marked)
+
+    def answer(self, topic: str, payload: bytes, correlation: bytes | None) -> None:
+        """Send an answer to a command, and wait a moment until the broker has it."""
+        if len(topic) + len(payload) + len(correlation or b"") + OVERHEAD + PROPERTIES > self._largest:
+            return
+        properties = None
+        if correlation is not None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = correlation
+        info = self.client.publish(topic, payload, qos=1, properties=properties)
+        with contextlib.suppress(ValueError, RuntimeError):  # the connection is lost; who asked may ask again
+            info.wait_for_publish(ANSWERED)
+
+    def _marks(self, topic: str) -> bool:
+        return self.protocol is MQTTProtocolVersion.MQTTv5 and topic == f"{self._publisher.base}/status"
 
     def publish(self, topic: str, message: Message) -> None:
         """Send a message of the outbox; one larger than the broker takes would cost the connection, each time anew."""
@@ -373,7 +554,7 @@ class _Session:
         # A socket that is closed with something unread resets the connection, and the broker can lose the goodbye to
         # that. Its answer to this is the last that it sends.
         if self.accepted and not self.lost.is_set():
-            self.client.unsubscribe(f"{self._publisher.base}/status")
+            self.client.unsubscribe(self._subscribed)
             self.silent.wait(SILENCE)
         self.client.disconnect()
         self.client.loop_stop()
@@ -389,16 +570,16 @@ class _Session:
 
     def _on_disconnect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
         if reason.value == SESSION_TAKEN_OVER:
-            log.error("broker: another program connected as the same node; give each a `node` of its own")
-        elif self.accepted and not self._publisher._leave.is_set():
+            self.taken_over = True
+        elif self.accepted and self._publisher.wants_to_hear_of_losses():
             log.warning("broker: connection lost (%s)", reason)
         self._end()
 
     def _on_publish(self, _c: paho.Client, _u: Any, mid: int, reason: ReasonCode, _p: Any) -> None:
         self._answers.put((mid, reason, time.monotonic()))
 
-    def _on_message(self, client: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
-        self._publisher.own_status(client, bytes(message.payload))
+    def _on_message(self, _c: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
+        self._publisher.heard(self, message)
 
     def _on_unsubscribe(self, *_: Any) -> None:
         self.silent.set()

@@ -24,7 +24,7 @@ from edge.frames import Frame, Slot
 from edge.metrics import CameraSeries, Metrics
 from edge.regions import RegionDetector
 from edge.schedule import Schedule
-from edge.tracking import Observation, Outlook, Track, Tracker, Transition
+from edge.tracking import Observation, Outlook, Rules, Track, Tracker, Transition
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,7 @@ class Lane:
         self._issued = 0
         self._next = 0
         self._depth = 1
+        self._paused = False
         self._outlooks: deque[Outlook] = deque([Outlook()])
 
     def deepen(self, depth: int) -> None:
@@ -119,12 +120,16 @@ class Lane:
             frame = self.slot.take() if self.ready() else None
             if frame is None:
                 return None
+            self.last_served = now
+            if self._paused:
+                self.series.frames_dropped["paused"].inc()
+                self._lock.notify_all()
+                return None
             # The first of the outlooks kept is that after ticket `_next - depth`.
             outlook = self._outlooks[self._issued - self._next]
             ticket = Ticket(self._issued, frame, now, self._schedule.places(frame.time, outlook))
             self._issued += 1
             self._open[ticket.number] = ticket
-            self.last_served = now
             return ticket
 
     def answer(self, ticket: Ticket, observations: Sequence[Observation] | None) -> None:
@@ -172,14 +177,35 @@ class Lane:
             changed: called thereafter, under the lane's lock, before the first result of the new model.
         """
         with self._lock:
-            for number in self._open:
-                self._answers[number] = None
-                self.series.frames_dropped["model"].inc()
-            self._open.clear()
-            self._follow()
+            self._give_up("model")
             self._end_faces("model_changed", close)
             self.series = series
             changed()
+
+    def pause(self, close: Closed) -> None:
+        """Analyse nothing from here on: what is under way is dropped, faces end, frames that come are dropped."""
+        with self._lock:
+            self._paused = True
+            self._give_up("paused")
+            self._end_faces("paused", close)
+
+    def resume(self) -> None:
+        """Analyse again."""
+        with self._lock:
+            self._paused = False
+
+    def change_rules(self, rules: Rules) -> None:
+        """Let the tracker go by other rules."""
+        with self._lock:
+            self._tracker.change_rules(rules)
+
+    def _give_up(self, reason: str) -> None:
+        """Skip every ticket that is out, and take in what was answered behind them."""
+        for number in self._open:
+            self._answers[number] = None
+            self.series.frames_dropped[reason].inc()
+        self._open.clear()
+        self._follow()
 
     def _end_faces(self, reason: EndReason, close: Closed) -> None:
         close(self._tracker.close(), reason)

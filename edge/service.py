@@ -14,12 +14,15 @@ import cv2
 
 from edge import __version__, systemd
 from edge.camera import Camera
+from edge.commands import Commands
+from edge.control import Control
 from edge.events import Event, state
+from edge.homeassistant import HomeAssistant
 from edge.host import temperature, throttled
 from edge.http import HttpServer
 from edge.metrics import Metrics
 from edge.model import ModelFile
-from edge.mqtt import Publisher
+from edge.mqtt import Publisher, clear_removed_cameras, listen_for_commands
 from edge.outbox import Outbox
 from edge.pipeline import Analyser, Pipeline
 from edge.settings import Settings
@@ -30,8 +33,8 @@ log = logging.getLogger(__name__)
 TICK = 1.0
 #: Seconds that the end of the last file gives to the broker.
 DELIVER = 10.0
-#: Seconds that a stop gives to cameras, workers and the broker, one after the other.
-STOP_CAMERAS, STOP_WORKERS, STOP_BROKER = 0.3, 0.4, 0.8
+#: Seconds that a stop gives to commands, cameras, workers and the broker, one after the other.
+STOP_COMMANDS, STOP_CAMERAS, STOP_WORKERS, STOP_BROKER = 0.3, 0.3, 0.4, 0.8
 #: Seconds that a stop gives to the disk, which an ailing one may need.
 STOP_OUTBOX = 2.0
 
@@ -91,6 +94,23 @@ class Service:
             )
             for name, camera in settings.cameras.items()
         ]
+        self._model_lock = threading.Lock()
+        self._control = Control(
+            self._cameras,
+            self._keep,
+            self._reload_model,
+            self._publisher.states,
+            self._outbox,
+            settings.outbox.path.with_name(f"{settings.outbox.path.name}.paused"),
+        )
+        self._may_resume = "resume" in settings.commands.allow
+        self._commands = Commands(
+            settings.commands.allow, self._control.handlers, self._publisher.answer, self._metrics
+        )
+        listen_for_commands(self._publisher, self._commands.receive)
+        clear_removed_cameras(self._publisher, settings.cameras)
+        self._home_assistant = HomeAssistant(settings, __version__, self._publisher)
+        self._home_assistant.announce(bundle.info.labels)
         self._said = b""
         self._stuck: set[str] = set()
 
@@ -107,9 +127,11 @@ class Service:
         self._outbox.start(keep_events=not self._aggregate)
         self._http.start()
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+        self._control.restore(self._may_resume)
         self._say_online()
         self._publisher.start()
         self._pipeline.start()
+        self._commands.start()
         for camera in self._cameras:
             camera.start()
         systemd.notify(READY=1, STATUS=f"{len(self._cameras)} cameras")
@@ -121,10 +143,8 @@ class Service:
     def progress(self) -> bool:
         """Tell whether no thread is dead or has been inside one unit of work for too long."""
         now = time.monotonic()
-        outbox, publisher = self._outbox, self._publisher
-        return not (
-            self._pipeline.stuck(now) or publisher.stuck(now) or publisher.dead() or outbox.stuck(now) or outbox.dead()
-        )
+        threads = (self._outbox, self._publisher, self._commands)
+        return not self._pipeline.stuck(now) and not any(thread.stuck(now) or thread.dead() for thread in threads)
 
     def _say_online(self) -> None:
         self._said = self._online()
@@ -133,7 +153,9 @@ class Service:
     def _online(self) -> bytes:
         problem = self._outbox.problem()
         problems = [problem] if problem else []
-        return state("online", version=__version__, model=self._model.name, paused=False, problems=problems)
+        return state(
+            "online", version=__version__, model=self._model.name, paused=self._control.all_paused(), problems=problems
+        )
 
     def _supervise(self) -> None:
         tick = min(TICK, systemd.watchdog_seconds() or TICK)
@@ -159,14 +181,25 @@ class Service:
         """Go on with the model file as it is now, if it was replaced."""
         asked = self._reload.is_set()
         self._reload.clear()
-        if not self._model.check(asked):
-            return
+        with self._model_lock:
+            if self._model.check(asked):
+                self._change_model()
+
+    def _reload_model(self) -> str:
+        """Read the model file again, whether it was replaced or not; returns why it cannot be used, or nothing."""
+        with self._model_lock:
+            if self._model.check(asked=True):
+                self._change_model()
+            return self._model.refusal
+
+    def _change_model(self) -> None:
         info = self._model.bundle.info
         # First the workers, so that no result of the old model comes after the cameras have changed.
         self._pipeline.change_analyser(self._make_analyser())
         for camera in self._cameras:
             camera.change_model(info.labels, self._model.name)
         self._metrics.model(info.name, info.version)
+        self._home_assistant.announce(info.labels)
 
     def _make_analyser(self) -> Callable[[], Analyser]:
         bundle = self._model.bundle
@@ -174,7 +207,9 @@ class Service:
 
     def _check(self, now: float) -> None:
         """Count what makes no progress, each stall once, and skip or replace it where that can be done."""
-        for stage, stuck in (("commit", self._outbox.stuck(now)), ("publish", self._publisher.stuck(now))):
+        threads = (("commit", self._outbox), ("publish", self._publisher), ("command", self._commands))
+        for stage, thread in threads:
+            stuck = thread.stuck(now)
             if stuck and stage not in self._stuck:
                 self._metrics.stalls[stage].inc()
             (self._stuck.add if stuck else self._stuck.discard)(stage)
@@ -196,10 +231,14 @@ class Service:
             log.error("the publisher's thread died: giving up")
         if self._outbox.dead():
             log.error("the outbox's thread died: giving up")
-        return self._pipeline.failed.is_set() or self._publisher.dead() or self._outbox.dead()
+        if self._commands.dead():
+            log.error("the thread for commands died: giving up")
+        threads = (self._publisher, self._outbox, self._commands)
+        return self._pipeline.failed.is_set() or any(thread.dead() for thread in threads)
 
     def _stop(self) -> None:
         systemd.notify(STOPPING=1)
+        self._commands.stop(STOP_COMMANDS)
         deadline = time.monotonic() + STOP_CAMERAS
         for camera in self._cameras:
             camera.stop_reading(max(0.0, deadline - time.monotonic()))

@@ -59,6 +59,8 @@ def _polygons(value: Any) -> Any:
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
 Host = Annotated[str, StringConstraints(min_length=1, max_length=253), AfterValidator(_only_a_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
+Topic = Annotated[str, StringConstraints(pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$")]
+Command = Literal["pause", "resume", "reload", "threshold", "snapshot"]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Polygons = Annotated[tuple[tuple[tuple[float, float], ...], ...], BeforeValidator(_polygons)]
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
@@ -282,7 +284,7 @@ class MqttSettings(_Login):
     tls: MqttTlsSettings | None = None
     transport: Literal["tcp", "websockets"] = "tcp"
     path: Annotated[str, StringConstraints(pattern=r"^/\S*$")] = "/mqtt"
-    base: Annotated[str, StringConstraints(pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$")] = "emotion"
+    base: Topic = "emotion"
     keepalive: int = Field(30, ge=5, le=3600)
 
     @property
@@ -306,6 +308,29 @@ class OutboxSettings(_Section):
     durability: Literal["full", "normal"] = "full"
     max_megabytes: float = Field(64.0, ge=0.1, le=10_000)
     max_days: float = Field(7.0, gt=0, le=365)
+
+
+class CommandsSettings(_Section):
+    """What may be asked of the daemon at `<base>/<node>/set` and `<base>/<node>/<camera>/set`.
+
+    Attributes:
+        allow: the commands that are carried out. `threshold` is not among them by default: it can make the daemon
+            report what the settings say it should not.
+    """
+
+    allow: tuple[Command, ...] = ("pause", "resume", "reload", "snapshot")
+
+
+class HomeAssistantSettings(_Section):
+    """Announcing the cameras to Home Assistant.
+
+    Attributes:
+        discovery: whether they are announced.
+        prefix: of the topics, as Home Assistant is told it.
+    """
+
+    discovery: bool = True
+    prefix: Topic = "homeassistant"
 
 
 class SummarySettings(_Section):
@@ -347,6 +372,8 @@ class Settings(_Section):
     tracking: TrackingSettings = TrackingSettings()
     mqtt: MqttSettings = MqttSettings()
     outbox: OutboxSettings = Field(default_factory=OutboxSettings)
+    commands: CommandsSettings = CommandsSettings()
+    homeassistant: HomeAssistantSettings = HomeAssistantSettings()
     summary: SummarySettings = SummarySettings()
     privacy: Literal["full", "aggregate"] = "full"
     min_people: int = Field(3, ge=1, le=1000)

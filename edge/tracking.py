@@ -200,6 +200,10 @@ class Tracker:
         self._last_update = time
         return transitions
 
+    def change_rules(self, rules: Rules) -> None:
+        """Go by other rules from the next frame on; faces in view stay."""
+        self._rules = rules
+
     def close(self) -> list[Transition]:
         """End every face: the camera is gone or the daemon stops."""
         ended = [_end(track) for track in self._tracks if track.confirmed]

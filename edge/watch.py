@@ -6,6 +6,7 @@ import json
 import os
 import queue
 import secrets
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,13 +19,15 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from edge.demo import event_line
 from edge.events import decode_event
-from edge.mqtt import CONNECT_TIMEOUT, connection_failure, tls_context
+from edge.mqtt import ANSWER_TIMEOUT, CONNECT_TIMEOUT, connection_failure, tls_context
 from edge.outbox_commands import config_option
 from edge.settings import MqttSettings, load_settings
 
 COLOURS = {"start": "green", "change": "yellow", "end": "blue"}
 #: Events whose ids are remembered, so that one that comes twice is shown once.
 REMEMBERED = 10_000
+#: Seconds between rounds over the brokers of the list.
+PAUSE = 1.0
 
 
 class WatchError(RuntimeError):
@@ -52,38 +55,65 @@ def follow(settings: MqttSettings, topic: str) -> Iterator[dict[str, Any]]:
     """Yield the decoded messages of a topic filter for ever, over reconnects too, without what is no JSON object.
 
     Raises:
-        WatchError: the first connection fails.
+        WatchError: at the start, no broker of the list takes the connection.
     """
-    where = f"broker {settings.host}:{settings.port}"
-    arrived: queue.SimpleQueue[dict[str, Any] | WatchError] = queue.SimpleQueue()
+    ever = False
+    while True:
+        failures = []
+        for host, port in settings.addresses:
+            try:
+                for payload in _follow_one(settings, host, port, topic):
+                    ever = True
+                    if payload:
+                        yield payload
+            except WatchError as error:
+                failures.append(str(error))
+        if not ever:
+            raise WatchError("\n".join(failures))
+        time.sleep(PAUSE)
+
+
+def _follow_one(settings: MqttSettings, host: str, port: int, topic: str) -> Iterator[dict[str, Any]]:
+    """Yield what comes from one broker until it is lost, nothing (an empty object) first when it has accepted us.
+
+    Raises:
+        WatchError: it cannot be reached or refuses us.
+    """
+    where = f"broker {host}:{port}"
+    arrived: queue.SimpleQueue[dict[str, Any] | WatchError | None] = queue.SimpleQueue()
 
     def on_connect(client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
         if reason.is_failure:
             arrived.put(WatchError(f"{where}: refused the connection: {reason} (check mqtt.username, mqtt.password)"))
         else:
             client.subscribe(topic, qos=1)
+            arrived.put({})
 
     def on_message(_client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
         try:
             payload = json.loads(message.payload)
         except (ValueError, RecursionError):
             return
-        if isinstance(payload, dict):
+        if isinstance(payload, dict) and payload:
             arrived.put(payload)
 
     client = _client(settings)
     client.on_connect, client.on_message = on_connect, on_message
+    client.on_disconnect = lambda *_: arrived.put(None)
     try:
-        client.connect(settings.host, settings.port, settings.keepalive)
+        client.connect(host, port, settings.keepalive)
     except (OSError, ValueError, paho.WebsocketConnectionError) as error:
         raise WatchError(f"{where}: {connection_failure(error, settings.tls is not None)}") from None
     client.loop_start()
     try:
-        while True:
-            arrival = arrived.get()
+        arrival = arrived.get(timeout=ANSWER_TIMEOUT)
+        while arrival is not None:
             if isinstance(arrival, WatchError):
                 raise arrival
             yield arrival
+            arrival = arrived.get()
+    except queue.Empty:
+        raise WatchError(f"{where}: no answer to the connection request") from None
     finally:
         client.disconnect()
         client.loop_stop()
@@ -117,6 +147,7 @@ def _client(settings: MqttSettings) -> paho.Client:
         client_id=f"emotion-edge-watch-{secrets.token_hex(4)}",
         protocol=MQTTProtocolVersion.MQTTv5,
         transport=settings.transport,
+        reconnect_on_failure=False,  # another broker may be there sooner
     )
     client.connect_timeout = CONNECT_TIMEOUT
     if settings.username is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import logging
 import random
 import resource
 import shutil
@@ -21,13 +22,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from paho.mqtt import client as paho
+from paho.mqtt.enums import MQTTProtocolVersion
+
+from edge.commands import LINES
 from edge.events import Event
 from edge.metrics import Metrics
-from edge.mqtt import WINDOW, Publisher
+from edge.mqtt import BACK_OFF, JITTER, WINDOW, Publisher
 from edge.outbox import Outbox
 from edge.settings import MqttSettings
 from tests.parts import eventually
 from tests.parts.broker import Mosquitto
+from tests.parts.camera import Authority
+from tests.parts.daemon import Daemon
 from tests.parts.flicker import TRACKING, flicker_camera, flickering
 from tests.parts.reporting import ReportingDaemon
 from tests.parts.samples import make_event
@@ -378,6 +385,165 @@ def clock_steps(folder: Path, short: bool) -> Iterator[Row]:
         yield Row(f"clock {step:+d} s, then kill -9", str(outcome), "0 lost, no stall", held)
 
 
+def fuzzed_commands(folder: Path, short: bool) -> Iterator[Row]:
+    """Somebody who may publish to the daemon's topics sends what comes to mind."""
+    count = 1_000 if short else 10_000
+    chance = random.Random(6)
+    with Bench(folder, commands={"allow": ["pause", "resume", "threshold", "reload", "snapshot"]}) as bench:
+        with bench.daemon as daemon, Subscriber(bench.broker.port, ("emotion/test/+/response",)) as sender:
+            daemon.wait_for_ready()
+            lines, started = len(daemon.lines()), time.monotonic()
+            for number in range(count):
+                topic = f"emotion/test/{chance.choice(('cam', 'gone', 'é'))}/set"
+                sender.publish(topic, _fuzz(chance, number), retain=chance.random() < 0.05)
+                time.sleep(0.004 if number % 10 else 0.0)  # so that most are looked at, and some are too many
+            # Behind all the others, so when it is answered they are through; repeated, as it may be one too many.
+            last = {"id": "last", "command": "resume"}
+            eventually(lambda: _answered(sender, last), 120, "answer to the last command", daemon.tail)
+            minutes = (time.monotonic() - started) / 60
+            lines = len(daemon.lines()) - lines
+            counted = {
+                sample.labels["result"]: int(sample.value)
+                for sample in daemon.metrics()
+                if sample.name == "emotion_edge_commands_total"
+            }
+            made = len(daemon.ids("made"))
+            bench.wait_made(made + 10)
+        outcome = bench.outcome()
+    most = int(minutes + 1) * (LINES + 1)
+    figure = (
+        f"{sum(counted.values())} counted ({', '.join(f'{v} {k}' for k, v in counted.items() if v)}), {lines} lines in "
+        f"the log, {outcome.lost} events lost, {outcome.unended} starts without end"
+    )
+    held = not (outcome.lost or outcome.unended) and lines <= most and sum(counted.values()) >= count
+    yield Row(f"{count:,} fuzzed commands, to 1 MB", figure, f"0 crashes, all counted, ≤ {most} lines", held)
+
+
+def _answered(sender: Subscriber, command: dict[str, str]) -> bool:
+    sender.publish("emotion/test/cam/set", command)
+    time.sleep(0.2)
+    return any(m.payload["id"] == command["id"] for m in sender.on("emotion/test/cam/response"))
+
+
+def _fuzz(chance: random.Random, number: int) -> bytes:
+    """Return bytes, nearly JSON, nearly a command, or a command."""
+    size = 10 ** chance.uniform(0, 6 if chance.random() < 0.01 else 3)
+    names = ("pause", "resume", "threshold", "reload", "snapshot", "", None, 7)
+    thresholds = ("detector.threshold", "tracking.enter", "detector.keep", "x" * 50)
+    command: dict[str, object] = {
+        "id": chance.choice((f"{number}", f"{number % 50}", 7, None, "x" * 200)),
+        "command": chance.choice(names),
+        "arguments": {chance.choice(thresholds): chance.choice((0.4, 0.9, -1, "0.5", None, [], 1e308))}
+        if chance.random() < 0.5
+        else {},
+    }
+    written = json.dumps(command).encode()
+    return chance.choice(
+        (chance.randbytes(int(size)), b"[" * int(size), written[: chance.randrange(len(written))], written)
+    )
+
+
+def refused_logins(folder: Path, short: bool) -> Iterator[Row]:
+    """The broker and the daemon cannot agree on who they are."""
+    seconds = 8.0 if short else 40.0
+    ours, other = (Authority(_made(folder / name)) for name in ("ours", "other"))
+    trusting, login = {"tls": {"ca": ours.ca}}, {"username": "edge", "password": "wrong"}
+    cases: list[tuple[str, Mosquitto, dict[str, Any], str]] = [
+        ("wrong password", Mosquitto(folder / "login", passwords={"edge": "right"}), login, "check mqtt.username"),
+        ("expired certificate", _encrypted(folder / "old", ours, -1), trusting, "certificate has expired"),
+        ("wrong authority", _encrypted(folder / "wrong", ours, 2), {"tls": {"ca": other.ca}}, "check mqtt.tls.ca"),
+        ("plain server on the TLS port", Mosquitto(folder / "plain"), trusting, "check mqtt.port"),
+    ]
+    for name, broker, settings, says in cases:
+        heard = _Lines()
+        with broker:
+            mqtt = MqttSettings.model_validate({"port": broker.port, **settings})
+            publisher = Publisher(mqtt, "test", Outbox(), Metrics("test", "0"))
+            attempts = _count(publisher)
+            logging.getLogger("edge.mqtt").addHandler(heard)
+            publisher.start()
+            time.sleep(seconds)
+            ready, most = publisher.connected.is_set(), _most_attempts(seconds)
+            publisher.stop(1)
+            logging.getLogger("edge.mqtt").removeHandler(heard)
+        clear = len(heard.lines) == 1 and says in heard.lines[0]
+        said = "; ".join(heard.lines)
+        figure = f"{len(attempts)} attempts in {seconds:.0f} s, {'' if ready else 'not '}ready, said: {said}"
+        bar = f"≤ {most} attempts (one a back-off step), not ready, one clear line"
+        yield Row(name, figure, bar, 1 < len(attempts) <= most and not ready and clear)
+
+
+class _Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+
+
+def _count(publisher: Publisher) -> list[float]:
+    """Return a list that will have the time of each attempt to connect: each has a client of its own."""
+    attempts: list[float] = []
+    make = publisher.make_client
+
+    def counting(protocol: MQTTProtocolVersion) -> paho.Client:
+        attempts.append(time.monotonic())
+        return make(protocol)
+
+    publisher.make_client = counting  # type: ignore[method-assign]
+    return attempts
+
+
+def _encrypted(folder: Path, authority: Authority, days: int) -> Mosquitto:
+    certificate, key = authority.sign(days=days, stem=folder.name)
+    files = {"cafile": str(authority.ca), "certfile": str(certificate), "keyfile": str(key)}
+    return Mosquitto(folder, None, None, persistent=False, **files)
+
+
+def same_name(folder: Path, short: bool) -> Iterator[Row]:
+    """Another daemon has the same name: each connection of the one ends that of the other."""
+    seconds = 15.0 if short else 60.0
+    with Bench(folder) as bench, bench.daemon as daemon:
+        config = {**daemon.config, "metrics": settings_for(None)["metrics"]}
+        bench.wait_made(10)
+        with Daemon(config, folder / "rival") as rival:
+            rival.wait_for_log("connected", 20)
+            broker_log = bench.broker.log.read_text()
+            started = time.monotonic()
+            time.sleep(seconds)
+            took = time.monotonic() - started
+            connections = bench.broker.log.read_text().removeprefix(broker_log).count("as emotion-edge-test")
+            said = [sum("`node` of its own" in line for line in each.lines()) for each in (daemon, rival)]
+            running = daemon.running and rival.running
+        outcome = bench.outcome()
+    most = 2 * _most_attempts(took) + 2
+    figure = (
+        f"{connections} connections in {took:.0f} s, said {said[0]} and {said[1]} times, {outcome.lost} of "
+        f"{outcome.committed} committed events lost"
+    )
+    held = running and connections <= most and said == [1, 1] and not outcome.lost
+    yield Row("two daemons with one name", figure, f"≤ {most} connections, said once each, 0 lost", held)
+
+
+def _most_attempts(seconds: float) -> int:
+    """Return how many attempts the growing pauses leave room for: the first one and one after each pause."""
+    attempts, at = 1, 0.0
+    for pause in itertools.chain(BACK_OFF, itertools.repeat(BACK_OFF[-1])):
+        at += pause * (1 - JITTER)
+        if at > seconds:
+            return attempts
+        attempts += 1
+    raise AssertionError("not reached")
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder
+
+
 def _written(pid: int) -> int:
     """Return the bytes that a process has sent to disks."""
     lines = Path(f"/proc/{pid}/io").read_text().splitlines()
@@ -398,6 +564,9 @@ FAULTS: tuple[Callable[[Path, bool], Iterator[Row]], ...] = (
     latency_and_wear,
     disk_fails,
     clock_steps,
+    fuzzed_commands,
+    refused_logins,
+    same_name,
 )
 
 

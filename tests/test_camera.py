@@ -154,6 +154,62 @@ def test_stop_ends_the_faces_once_and_says_so(told):
     assert ("door/status", {"state": "offline", "reason": "stopped"}) in told.states
 
 
+def test_pause_ends_the_faces_analyses_nothing_and_shows(told):
+    told.camera.online()
+    for tick in range(20):
+        told.see(tick / 10, face())
+    told.camera._slot.put(frame(2.0), STOPPED)
+    under_way = told.camera._lane.issue(2.0)
+    told.camera.pause()
+    told.camera._lane.answer(under_way, [face()])  # too late
+    told.camera._slot.put(frame(2.1), STOPPED)
+    assert told.camera._lane.issue(2.1) is None
+    assert [(event.type, event.reason) for event in told.events()] == [("start", None), ("end", "paused")]
+    assert told.states[-1] == ("door/status", {"state": "online", "paused": True})
+    assert told.views()[-1]["faces"] == 0
+    assert told.camera._series.paused._value.get() == 1
+    assert told.camera._series.frames_dropped["paused"]._value.get() == 2
+    told.camera.offline("timeout", "no frame for 3 s")
+    assert ("door/status", {"state": "offline", "reason": "timeout", "paused": True}) in told.states
+    told.camera.resume()
+    assert told.states[-1] == ("door/status", {"state": "offline", "reason": "timeout"})
+    assert told.camera._series.paused._value.get() == 0
+    for tick in range(30, 40):
+        told.see(tick / 10, face())
+    assert [event.type for event in told.events()] == ["start"]
+
+
+def test_a_camera_paused_before_it_starts_says_so_from_the_beginning(told, monkeypatch):
+    monkeypatch.setattr(told.camera.capture, "start", lambda: None)
+    told.camera.pause()
+    told.camera.start()
+    assert told.states[-2] == ("door/status", {"state": "offline", "reason": "starting", "paused": True})
+    assert told.camera._series.paused._value.get() == 1
+
+
+def test_a_frame_that_waits_while_a_paused_camera_is_lost_holds_up_nothing(told):
+    told.camera.pause()
+    told.camera._slot.put(frame(0.0), STOPPED)
+    thread = threading.Thread(target=told.camera.offline, args=("ended", "gone"))
+    thread.start()
+    assert told.camera._lane.issue(0.1) is None
+    thread.join(0.8)
+    assert not thread.is_alive(), "LIVE_DRAIN is a second"
+
+
+def test_rules_can_change_with_faces_in_view(told):
+    for tick in range(10):
+        told.see(tick / 10, face("neutral"))
+    told.camera.change_rules(replace(told.camera.rules, enter=0.95))
+    for tick in range(10, 40):
+        told.see(tick / 10, face("happiness", 0.9))
+    assert [event.type for event in told.events()] == ["start"], "0.9 is not enough any more"
+    told.camera.change_rules(replace(told.camera.rules, enter=0.5))
+    for tick in range(40, 60):
+        told.see(tick / 10, face("happiness", 0.9))
+    assert [event.type for event in told.events()] == ["change"]
+
+
 def test_lost_camera_says_why_ends_its_faces_and_empties_its_view(told):
     told.camera.online()
     for tick in range(20):

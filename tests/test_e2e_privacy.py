@@ -41,6 +41,8 @@ def test_nothing_about_single_faces_leaves_the_daemon(
     daemon.config |= {"privacy": "aggregate", "min_people": 3}
     daemon.start()
     subscriber.wait_for(lambda m: _told_summary(m) and m.payload["people"] >= 3, 30, "summary of many", start=seen)
+    subscriber.publish("emotion/test/set", {"id": "state", "command": "snapshot"})
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/response" and m.payload["ok"], what="snapshot", start=seen)
     pages = [daemon.get(page)[1] for page in ("/metrics", "/healthz", "/readyz", "/", "/preview", "/status")]
     stored = _stored(daemon)
     daemon.config["min_people"] = 1000
@@ -55,6 +57,9 @@ def test_nothing_about_single_faces_leaves_the_daemon(
         "emotion/test/status",
         "emotion/test/cam/status",
         "emotion/test/cam/summary",
+        "emotion/test/set",
+        "emotion/test/response",
+        "homeassistant/device/test/config",
     }
     assert any(m.topic == "emotion/test/cam/emotion" and not m.raw for m in messages), "the retained one was cleared"
     for place, message in enumerate(messages, seen):

@@ -30,6 +30,7 @@ SERIES = {
     "inferences_total": (COUNTERS, {"stage"}),
     "events_dropped_total": (COUNTERS, {"reason"}),
     "publish_ack_seconds": (HISTOGRAMS, set()),
+    "commands_total": (COUNTERS, {"result"}),
     "mqtt_connected": (GAUGES, set()),
     "mqtt_reconnects_total": (COUNTERS, set()),
     "outbox_events": (GAUGES, set()),

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 import edge.mqtt
@@ -358,15 +359,125 @@ def test_broker_of_311_gets_events_too(node, caplog):
     embedded.stop()
 
 
-def test_another_instance_with_the_same_node_is_named(broker, node, caplog):
+def clashes(caplog):
+    return [r.getMessage() for r in caplog.records if "give each a `node` of its own" in r.getMessage()]
+
+
+def test_two_programs_with_one_name_say_so_once_and_do_not_fight(broker, node, monkeypatch, caplog):
+    """Mosquitto 2.0.11 tells the elder connection nothing when it closes it for a newer one."""
+    waits = (0.05, 0.1, 0.2, 0.4, 0.8)
+    one, other = node(broker.port), node(broker.port)
+    monkeypatch.setattr(edge.mqtt, "BACK_OFF", waits)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    other.start()
+    eventually(lambda: len(clashes(caplog)) >= 2, 20, "both say so", lambda: caplog.text)
+    lost = caplog.text.count("connection lost")
+    time.sleep(2 * waits[-1])
+    before = one.publisher._connections + other.publisher._connections
+    time.sleep(3 * waits[-1])
+    after = one.publisher._connections + other.publisher._connections
+    assert after - before <= 10, "each waits 0.8 s, more or less, after a loss; not 0.05 s"
+    assert caplog.text.count("connection lost") == lost
+    assert len(clashes(caplog)) == 2
+    other.publisher.stop(5)
+    eventually(one.connected, 10, "connection of the one that is left")
+    one.put(1)
+    eventually(lambda: len(one.published) == 1, 10, "event")
+    assert retained(broker.port, STATUS) == {"state": "online", "version": "0"}
+
+
+def test_a_broker_that_says_why_is_believed_at_once(broker, node, caplog):
     one = node(broker.port)
     one.start()
     eventually(one.connected, 10, "connection")
-    # Mosquitto 2.0.11 tells the elder connection nothing when it closes it; later ones and other brokers do.
     taken_over = ReasonCode(PacketTypes.DISCONNECT, identifier=0x8E)
     one.publisher._session._on_disconnect(None, None, None, taken_over, None)
-    assert "give each a `node` of its own" in caplog.text
     eventually(lambda: one.metrics.mqtt_reconnects._value.get() == 1, 10, "another try")
+    assert len(clashes(caplog)) == 1
+
+
+def lose(broker, one, kill):
+    """Take the connection away, with the broker or without, and wait for the next one."""
+    before = one.publisher._connections
+    if kill:
+        broker.kill()
+        eventually(lambda: not one.connected(), 10, "lost connection")
+        broker.start()
+    else:
+        one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
+    eventually(lambda: one.connected() and one.publisher._connections > before, 10, "next connection")
+
+
+def test_losses_restarts_and_late_wills_are_no_other_program(broker, node, caplog):
+    for _ in range(2):  # the second is the next run of the daemon, which finds the status of the first
+        one = node(broker.port)
+        one.start()
+        eventually(one.connected, 10, "connection")
+        for kill in (True, False, False, True):
+            lose(broker, one, kill)
+        one.publisher.stop(5)
+    assert clashes(caplog) == []
+
+
+def test_what_is_retained_of_a_camera_that_is_no_more_is_cleared(broker, subscriber, node):
+    topics = [f"emotion/node/{camera}/{kind}" for camera in ("gone", "door") for kind in ("status", "emotion")]
+    for topic in (*topics, "emotion/other/gone/status"):
+        subscriber.publish(topic, {"state": "online", "faces": 0, "emotion": "none", "scores": {}}, retain=True)
+    one = node(broker.port)
+    edge.mqtt.clear_removed_cameras(one.publisher, ["door"])
+    one.start()
+    for kind in ("status", "emotion"):
+        subscriber.wait_for(lambda m, kind=kind: m.topic == f"emotion/node/gone/{kind}" and not m.raw, what=kind)
+    with Subscriber(broker.port, ("emotion/+/+/+",)) as late:
+        late.wait_for(lambda m: m.topic == "emotion/other/gone/status")
+        subscriber.publish("emotion/node/last/status", {"state": "online"})
+        late.wait_for(lambda m: m.topic == "emotion/node/last/status")
+        assert {m.topic for m in late.messages if m.retain} == {*topics[2:], "emotion/other/gone/status"}
+
+
+def leave_status_of_another_run(port):
+    """Do what a broker does that goes back to an older file: have a status of another run."""
+    marked = Properties(PacketTypes.PUBLISH)
+    marked.UserProperty = (edge.mqtt.RUN, "another")
+    with Subscriber(port, ("none",)) as sender:
+        sender.publish(STATUS, b'{"state":"online"}', retain=True, properties=marked)
+
+
+def test_one_status_of_another_run_is_no_proof_and_two_in_a_row_are(broker, node, monkeypatch, caplog):
+    one = node(broker.port)
+    gate, connect = threading.Event(), one.publisher._connect
+    monkeypatch.setattr(one.publisher, "_connect", lambda session: gate.wait(20) and connect(session))
+    gate.set()
+    one.start()
+    eventually(one.connected, 10, "connection")
+    for foreign in (False, True, False, True, True):
+        assert clashes(caplog) == []
+        gate.clear()
+        one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
+        eventually(lambda: not one.connected(), 10, "lost connection")
+        if foreign:
+            leave_status_of_another_run(broker.port)
+        gate.set()
+        eventually(one.connected, 10, "connection")
+        eventually(lambda expected=foreign: one.publisher._session.foreign is expected, 10, "status")
+    lose(broker, one, kill=False)
+    assert len(clashes(caplog)) == 1
+
+
+def test_what_brokers_have_of_an_earlier_run_is_no_proof(parts, node, caplog):
+    first, second = (parts.start(Mosquitto(parts.folder(name))) for name in ("first", "second"))
+    for broker in (first, second):
+        leave_status_of_another_run(broker.port)
+    one = node(first.port, fallbacks=[f"{HOST}:{second.port}"])
+    one.start()
+    eventually(one.connected, 10, "connection")
+    first.kill()
+    eventually(lambda: one.publisher._connections == 2 and one.connected(), 10, "connection to the second")
+    first.start()
+    second.kill()
+    eventually(lambda: one.publisher._connections == 3 and one.connected(), 10, "connection to the first")
+    assert clashes(caplog) == []
 
 
 def test_broker_that_never_answers_holds_up_no_stop(node, monkeypatch):

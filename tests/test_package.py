@@ -96,7 +96,7 @@ def test_wheel_holds_what_the_daemon_needs_and_nothing_of_the_workshop(wheel):
         "edge/models/blazeface_back.tflite",
         "edge/models/blazeface_short.tflite",
         "edge/media/demo.mp4",
-        "edge/schemas/event-1.json",
+        *(f"edge/schemas/{name}-1.json" for name in ("command", "emotion", "event", "response", "status", "summary")),
         "trainer/cli.py",
         "trainer/measuring/peers.yaml",
         "trainer/templates/page.html.j2",

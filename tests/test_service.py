@@ -203,6 +203,22 @@ def test_what_makes_no_progress_is_counted(monkeypatch):
     assert stalls["analysis"].get() == 3 * stalls["capture"].get()
 
 
+def test_a_command_that_hangs_is_no_progress_and_counted():
+    daemon = service(None, cam=NOWHERE)
+    assert daemon.progress()
+    daemon._commands._busy_since = time.monotonic() - 60
+    assert not daemon.progress()
+    daemon._check(time.monotonic())
+    daemon._check(time.monotonic())
+    assert daemon._metrics.stalls["command"]._value.get() == 1
+
+
+def test_a_thread_for_commands_that_died_ends_it_with_a_failure(monkeypatch, caplog):
+    monkeypatch.setattr("edge.commands.Commands._run", lambda _: None)
+    assert service(None, cam=NOWHERE).run() == 1
+    assert "the thread for commands died" in caplog.text
+
+
 def test_taken_metrics_port_is_one_line(broker):
     config = {**settings_for(broker, cam=NOWHERE), "metrics": {"host": HOST, "port": broker.port}}
     with pytest.raises(HttpError, match=f"{HOST}:{broker.port}: .*choose another metrics.port"):

@@ -43,6 +43,8 @@ def test_smallest_file_has_defaults_for_the_rest(load):
     assert loaded.node == default_node()
     assert loaded.model == DEFAULT_MODEL
     assert (loaded.mqtt.host, loaded.mqtt.port, loaded.mqtt.base) == ("127.0.0.1", 1883, "emotion")
+    assert set(loaded.commands.allow) == {"pause", "resume", "reload", "snapshot"}, "threshold loosens what is reported"
+    assert (loaded.homeassistant.discovery, loaded.homeassistant.prefix) == (True, "homeassistant")
     assert (loaded.metrics.host, loaded.metrics.port) == ("127.0.0.1", 9464)
 
 

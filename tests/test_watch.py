@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 import os
 import pty
+import queue
 import subprocess
 import sys
+import threading
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.watch import once, readable
-from tests.parts import eventually
+from edge.settings import MqttSettings
+from edge.watch import WatchError, follow, once, readable
+from tests.parts import HOST, eventually, free_port
+from tests.parts.broker import Mosquitto
 from tests.parts.child import Child
 from tests.parts.samples import make_event
 from tests.parts.settings import settings_for
+from tests.parts.subscriber import Subscriber
 
 pytestmark = pytest.mark.own_messages
 
@@ -80,6 +85,33 @@ def test_a_broker_that_is_not_there_is_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "Connection refused" in done.stderr
+
+
+def test_next_broker_of_the_list_when_one_is_away_or_lost(parts):
+    """The first is not there, the second dies; what comes then comes from the first."""
+    first, second = (Mosquitto(parts.folder(name), port=free_port()) for name in ("first", "second"))
+    parts.start(second)
+    settings = MqttSettings(port=first.port, fallbacks=[f"{HOST}:{second.port}"])
+    arrived = queue.Queue()
+    threading.Thread(target=lambda: [arrived.put(payload) for payload in follow(settings, "a/b")], daemon=True).start()
+    eventually(lambda: "a/b (QoS 1)" in second.log.read_text(), 10, "subscription", second.tail)
+    with Subscriber(second.port) as sender:
+        sender.publish("a/b", {"from": "second"})
+    assert arrived.get(timeout=10) == {"from": "second"}
+    parts.start(first)
+    second.kill()
+    eventually(lambda: "a/b (QoS 1)" in first.log.read_text(), 10, "subscription", first.tail)
+    with Subscriber(first.port) as sender:
+        sender.publish("a/b", {"from": "first"})
+    assert arrived.get(timeout=10) == {"from": "first"}
+
+
+def test_each_broker_of_the_list_that_cannot_be_reached_is_named_once():
+    ports = [free_port(), free_port()]
+    settings = MqttSettings(port=ports[0], fallbacks=[f"{HOST}:{ports[1]}"])
+    with pytest.raises(WatchError) as caught:
+        next(follow(settings, "a"))
+    assert [line.split(": ")[0] for line in str(caught.value).splitlines()] == [f"broker {HOST}:{p}" for p in ports]
 
 
 def test_colours_in_a_terminal(subscriber, broker, tmp_path):

@@ -95,3 +95,10 @@ def promtool_check(text: str) -> str:
     result = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
     complaint = (result.stdout + result.stderr).strip()
     return complaint or (f"exit code {result.returncode}" if result.returncode else "")
+
+
+def promtool_check_config(path: Path) -> str:
+    """Return what `promtool check config` has to say against a settings file, nothing if it is content."""
+    command = [tool("promtool", "prometheus"), "check", "config", str(path)]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    return (result.stdout + result.stderr).strip() if result.returncode else ""

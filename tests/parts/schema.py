@@ -10,6 +10,8 @@ from typing import Any
 
 from jsonschema import Draft202012Validator, FormatChecker
 
+from tests.parts.homeassistant import validate_discovery
+
 FORMATS = FormatChecker(["uuid"])
 
 
@@ -34,7 +36,11 @@ def validate(topic: str, document: Any) -> None:
     Raises:
         jsonschema.ValidationError: it breaks the schema.
     """
-    _validator(topic.rsplit("/", 1)[-1]).validate(document)
+    kind = topic.rsplit("/", 1)[-1]
+    if kind == "config":
+        validate_discovery(document)
+    else:
+        _validator({"set": "command"}.get(kind, kind)).validate(document)
 
 
 @cache

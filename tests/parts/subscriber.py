@@ -95,7 +95,7 @@ class Subscriber:
             jsonschema.ValidationError: one breaks its schema.
             FileNotFoundError: one is on a topic that has none.
         """
-        for message in self.on("emotion/#"):
+        for message in [*self.on("emotion/#"), *self.on("homeassistant/device/+/config")]:
             if message.raw:
                 validate(message.topic, message.payload)
 
@@ -114,10 +114,21 @@ class Subscriber:
         """Return the messages so far whose topic matches a topic filter, in order."""
         return [message for message in self.messages if mqtt.topic_matches_sub(topic, message.topic)]
 
-    def publish(self, topic: str, payload: Any, *, qos: int = 1, retain: bool = False) -> None:
+    def publish(
+        self, topic: str, payload: Any, *, qos: int = 1, retain: bool = False, properties: Properties | None = None
+    ) -> None:
         """Send `payload` (bytes as they are, anything else as JSON) and wait until the broker has it."""
+        self._publish(topic, payload, qos, retain, properties).wait_for_publish(10)
+
+    def send(self, topic: str, payload: Any) -> None:
+        """Send `payload` without waiting."""
+        self._publish(topic, payload, 1, False, None)
+
+    def _publish(
+        self, topic: str, payload: Any, qos: int, retain: bool, properties: Properties | None
+    ) -> mqtt.MQTTMessageInfo:
         content = payload if isinstance(payload, bytes) else json.dumps(payload)
-        self._client.publish(topic, content, qos=qos, retain=retain).wait_for_publish(10)
+        return self._client.publish(topic, content, qos, retain, properties)
 
     def wait_subscribed(self, more_than: int = 0, timeout: float = 10) -> None:
         """Wait for the next confirmed subscription: `more_than` is the number of them before the broker went."""

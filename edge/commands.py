@@ -1,0 +1,225 @@
+"""Commands that come over MQTT: checked, carried out one after the other, answered. None of them is fatal.
+
+What a command does is in `edge/control.py`. Whoever may publish to the daemon's topics may send anything, any number of
+times: what waits, what is remembered and what is logged is bounded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import queue
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, get_args
+
+from edge.metrics import Metrics
+from edge.settings import Command
+
+log = logging.getLogger(__name__)
+
+#: Bytes of a command, at most; larger ones are dropped unread.
+LARGEST = 4096
+#: Commands that wait, at most; more are dropped.
+WAITING = 64
+#: Characters of a command's id, at most.
+LONGEST_ID = 128
+#: For how long an id is known, seconds, and how many are.
+REMEMBER, REMEMBERED = 600.0, 1000
+#: A command that takes longer than this, its answer included, is no progress, seconds.
+STUCK = 30.0
+#: Lines in the log about commands within a minute, at most.
+LINES = 10
+
+#: Carries a command out: camera (none for all of them) and arguments; returns what the answer says beside `ok`.
+Handler = Callable[[str | None, dict[str, Any]], dict[str, Any]]
+#: Sends an answer: topic, payload, MQTT 5 correlation data.
+Send = Callable[[str, bytes, bytes | None], None]
+
+
+class CommandError(ValueError):
+    """A command cannot be carried out; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A command as it came: for which camera (none for all), its bytes, and how it wants to be answered."""
+
+    camera: str | None
+    payload: bytes
+    answer_to: str
+    correlation: bytes | None = None
+
+
+class Commands:
+    """Takes commands, carries them out in a thread of its own, answers them.
+
+    Args:
+        allow: the commands that are carried out.
+        handlers: what each command does; they raise `CommandError`.
+        send: sends an answer.
+        metrics: counts what becomes of commands.
+    """
+
+    def __init__(
+        self, allow: Collection[Command], handlers: Mapping[Command, Handler], send: Send, metrics: Metrics
+    ) -> None:
+        self._allow = allow
+        self._handlers = handlers
+        self._send = send
+        self._count = metrics.commands
+        self._waiting: queue.Queue[Request | None] = queue.Queue(WAITING)
+        self._answered: OrderedDict[str, tuple[float, dict[str, Any]]] = OrderedDict()
+        self._log = BoundedLog()
+        self._busy_since: float | None = None
+        self._leave = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
+
+    def start(self) -> None:
+        """Begin to carry out what comes."""
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Carry out no more; a command under way is waited for, at most `timeout` seconds."""
+        self._leave.set()
+        with contextlib.suppress(queue.Full):
+            self._waiting.put_nowait(None)  # so that it need not wait for the next command
+        if self._thread.ident is not None:
+            self._thread.join(timeout)
+
+    def dead(self) -> bool:
+        """Tell whether the thread has ended although nobody asked it to."""
+        return self._thread.ident is not None and not self._thread.is_alive() and not self._leave.is_set()
+
+    def stuck(self, now: float) -> bool:
+        """Tell whether the thread has been inside one command for too long."""
+        since = self._busy_since
+        return since is not None and now - since > STUCK
+
+    def receive(self, request: Request, retained: bool) -> None:
+        """Take in what came; never waits. A retained command is as old as nobody knows, and is dropped."""
+        if retained:
+            self._drop("retained", "a retained command was ignored; send commands without the flag")
+        elif len(request.payload) + len(request.correlation or b"") > LARGEST:
+            self._drop("oversized", f"a command of more than {LARGEST} bytes was dropped")
+        else:
+            try:
+                self._waiting.put_nowait(request)
+            except queue.Full:
+                self._drop("busy", f"more than {WAITING} commands wait; one was dropped")
+
+    def _drop(self, result: str, line: str) -> None:
+        self._count[result].inc()
+        self._log(logging.WARNING, line)
+
+    def _run(self) -> None:
+        while not self._leave.is_set():
+            request = self._waiting.get()
+            if request is None:
+                return
+            self._busy_since = time.monotonic()
+            answer = json.dumps(self._respond(request), separators=(",", ":")).encode()
+            self._send(request.answer_to, answer, request.correlation)
+            self._busy_since = None
+
+    def _respond(self, request: Request) -> dict[str, Any]:
+        """Return the answer, having carried the command out unless its id was answered before."""
+        answer: dict[str, Any] = {"id": None, "ok": False, "error": None}
+        try:
+            document = _decode(request.payload)
+            answer["id"] = name = _id_of(document)
+            known = self._known(name)
+            if known is not None:
+                self._count["repeated"].inc()
+                return known
+            self._remember(name, answer)
+            command, arguments = self._check(document)
+        except CommandError as error:
+            answer["error"] = str(error)
+            self._drop("refused", f"a command was refused: {error}")
+            return answer
+        self._carry_out(command, request.camera, arguments, answer)
+        return answer
+
+    def _carry_out(
+        self, command: Command, camera: str | None, arguments: dict[str, Any], answer: dict[str, Any]
+    ) -> None:
+        """Carry a command out. A supervision point: what it raises is an answer, and nothing else."""
+        try:
+            answer.update(self._handlers[command](camera, arguments), ok=True)
+        except CommandError as error:
+            answer["error"] = str(error)
+            self._drop("failed", f"{command} failed: {error}")
+        except Exception:
+            answer["error"] = "failed; the daemon's log says why"
+            self._count["failed"].inc()
+            self._log(logging.ERROR, f"{command} failed", trace=True)
+        else:
+            self._count["done"].inc()
+            self._log(logging.INFO, f"{command} carried out")
+
+    def _check(self, document: dict[str, Any]) -> tuple[Command, dict[str, Any]]:
+        known: tuple[Command, ...] = get_args(Command)
+        command = next((name for name in known if name == document.get("command")), None)
+        arguments = document.get("arguments", {})
+        if command is None:
+            raise CommandError(f"command: must be one of {', '.join(known)}")
+        if not isinstance(arguments, dict):
+            raise CommandError("arguments: must be an object")
+        if command not in self._allow:
+            raise CommandError(f"{command} is not allowed; it can be, with commands.allow in the settings")
+        return command, arguments
+
+    def _known(self, name: str) -> dict[str, Any] | None:
+        now = time.monotonic()
+        while self._answered and (
+            len(self._answered) > REMEMBERED or now - next(iter(self._answered.values()))[0] > REMEMBER
+        ):
+            self._answered.popitem(last=False)
+        found = self._answered.get(name)
+        return found[1] if found else None
+
+    def _remember(self, name: str, answer: dict[str, Any]) -> None:
+        self._answered[name] = time.monotonic(), answer
+
+
+class BoundedLog:
+    """Writes at most so many lines a minute, and then how many it left out."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since = float("-inf")
+        self._lines = 0
+
+    def __call__(self, level: int, line: str, trace: bool = False) -> None:
+        """Write a line about commands, with the traceback of what is being handled if `trace`."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._since >= 60:
+                if self._lines > LINES:
+                    log.warning("commands: %d more lines left out", self._lines - LINES)
+                self._since, self._lines = now, 0
+            self._lines += 1
+            if self._lines <= LINES:
+                log.log(level, "commands: %s", line, exc_info=trace)
+
+
+def _decode(payload: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(payload)
+    except (ValueError, RecursionError):
+        raise CommandError("must be a JSON object in UTF-8") from None
+    if not isinstance(document, dict):
+        raise CommandError("must be a JSON object")
+    return document
+
+
+def _id_of(document: dict[str, Any]) -> str:
+    name = document.get("id")
+    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_ID:
+        raise CommandError(f"id: must be text of 1 to {LONGEST_ID} characters")
+    return name
