@@ -26,11 +26,12 @@ from edge.service import Service
 from edge.settings import Settings, SettingsError, load_settings
 from edge.store import OutboxBusyError
 from edge.watch import WatchError, watch
+from edge.yunet import DetectorError, read_detector
 
 DEFAULT_CONFIG = Path("/etc/emotion-edge/edge.yaml")
 #: Everything that a user can mend; printed as it is, without a traceback.
 MENDABLE = (
-    *(SettingsError, BundleError, ImageError, HttpError, OutboxBusyError, DemoError),
+    *(SettingsError, BundleError, DetectorError, ImageError, HttpError, OutboxBusyError, DemoError),
     *(ReplayError, RuntimeMissingError, WatchError),
 )
 config_option = click.option(
@@ -77,14 +78,17 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
 @cli.command()
 @click.argument("config", type=click.Path(path_type=Path))
 def check(config: Path) -> None:
-    """Check a settings file and the model it names; says file, line and key of a mistake."""
+    """Check a settings file and the models it names; says file, line and key of a mistake."""
     settings = load_settings(config)
     if settings.mqtt.tls is not None:
         tls_context(settings.mqtt.tls)
     try:
         bundle = read_bundle(settings.model)
+        read_detector(settings.detector.model)
     except BundleError as error:
         raise SettingsError(f"{config}: model: {error}") from None
+    except DetectorError as error:
+        raise SettingsError(f"{config}: detector.model: {error}") from None
     cameras = ", ".join(settings.cameras)
     click.echo(
         f"{config}: good; node {settings.node}, cameras {cameras}, model {bundle.info.name} {bundle.info.version}"

@@ -25,6 +25,7 @@ from edge.metrics import CameraSeries, Metrics
 from edge.regions import RegionDetector
 from edge.schedule import Schedule
 from edge.tracking import Observation, Outlook, Track, Tracker, Transition
+from edge.yunet import YuNet
 
 log = logging.getLogger(__name__)
 
@@ -216,10 +217,17 @@ class Lane:
 
 
 class Analyser:
-    """One worker's detector and classifier: finds faces and reads their expression. One per thread."""
+    """One worker's detector and classifier: finds faces and reads their expression. One per thread.
 
-    def __init__(self, bundle: Bundle, threshold: float, metrics: Metrics) -> None:
-        self._detector = Detector(threshold)
+    Args:
+        bundle: the emotion model.
+        threshold: least confidence of a face, 0–1.
+        metrics: of the node.
+        yunet: content of a YuNet file, for whole pictures; BlazeFace "back" without one.
+    """
+
+    def __init__(self, bundle: Bundle, threshold: float, metrics: Metrics, yunet: bytes | None = None) -> None:
+        self._detector = Detector(threshold) if yunet is None else YuNet(yunet, threshold)
         self._regions = RegionDetector(threshold)
         self._classifier = Classifier(bundle)
         self._metrics = metrics

@@ -25,6 +25,7 @@ from edge.settings import CameraSettings, Settings, TlsSettings, load_settings
 from edge.sources.file import FileSource
 from edge.store import Message
 from edge.tracking import Rules
+from edge.yunet import read_detector
 
 #: Name of node and camera where no settings give one.
 NAME = "replay"
@@ -84,13 +85,17 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
 
     Raises:
         BundleError: the model file cannot be used.
+        DetectorError: the detector's file cannot be used.
         ReplayError: the file is no video, or its analysis failed.
     """
     cv2.setNumThreads(1)
     camera_settings = settings.cameras[name].model_copy(update={"pace": "fast", "loop": False})
     bundle = read_bundle(settings.model)
     metrics = Metrics(settings.node, __version__)
-    pipeline = Pipeline(lambda: Analyser(bundle, settings.detector.keep, metrics), settings.workers or DEPTH, DEPTH)
+    yunet = read_detector(settings.detector.model)
+    pipeline = Pipeline(
+        lambda: Analyser(bundle, settings.detector.keep, metrics, yunet), settings.workers or DEPTH, DEPTH
+    )
     camera = Camera(
         name,
         camera_settings,
