@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 
 from edge import __version__
+from edge.bench.command import bench
+from edge.bench.rig import BenchError
 from edge.bundle import DEFAULT_MODEL, BundleError, read_bundle
 from edge.classify import ImageError, PictureClassifier, annotate, read_image, write_image
 from edge.demo import DemoError, EmbeddedBroker, broker_answers, demo_settings, event_line
@@ -32,7 +34,7 @@ DEFAULT_CONFIG = Path("/etc/emotion-edge/edge.yaml")
 #: Everything that a user can mend; printed as it is, without a traceback.
 MENDABLE = (
     *(SettingsError, BundleError, DetectorError, ImageError, HttpError, OutboxBusyError, DemoError),
-    *(ReplayError, RuntimeMissingError, WatchError),
+    *(ReplayError, RuntimeMissingError, WatchError, BenchError),
 )
 config_option = click.option(
     "--config", "-c", type=click.Path(path_type=Path), help=f"Settings file. [default: {DEFAULT_CONFIG}]"
@@ -158,6 +160,7 @@ def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model
         sys.exit(2)
 
 
+cli.add_command(bench)
 cli.add_command(outbox)
 cli.add_command(watch)
 

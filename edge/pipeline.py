@@ -239,16 +239,17 @@ class Analyser:
             image: uint8 (height, width, 3).
             places: where to look, in fractions; none for the whole picture.
         """
-        faces = self._find(image, places)
+        faces = self.find(image, places)
         if not faces:
             return []
         started = time.perf_counter()
-        observations = [self._observe(image, face) for face in faces]
+        observations = [self.observe(image, face) for face in faces]
         self._metrics.stages["classify"].observe(time.perf_counter() - started)
         self._metrics.inferences["classify"].inc(len(faces))
         return observations
 
-    def _find(self, image: Image, places: Sequence[Box] | None) -> list[Face]:
+    def find(self, image: Image, places: Sequence[Box] | None) -> list[Face]:
+        """Find the faces of a BGR picture, in pixels of it."""
         if places is not None and not places:
             return []
         started = time.perf_counter()
@@ -258,7 +259,8 @@ class Analyser:
         self._metrics.inferences[stage].inc(1 if places is None else self._regions.runs(len(places)))
         return faces
 
-    def _observe(self, image: Image, face: Face) -> Observation:
+    def observe(self, image: Image, face: Face) -> Observation:
+        """Return what is seen of one face of a BGR picture."""
         height, width = image.shape[:2]
         cut = crop(image, face.landmarks, self._classifier.rule, self._classifier.colour)
         x, y, w, h = face.box

@@ -38,7 +38,7 @@ class ReplayError(RuntimeError):
     """A file cannot be replayed; the message names it."""
 
 
-class _Log:
+class EventLog:
     """Takes events where the daemon has its outbox; events of a replay are of epoch 0."""
 
     epoch = 0
@@ -105,7 +105,7 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
         labels=bundle.info.labels,
         model=f"{bundle.info.name} {bundle.info.version}",
         pipeline=pipeline,
-        outbox=_Log(write),
+        outbox=EventLog(write),
         set_state=lambda _topic, _payload: None,
         metrics=metrics,
         factory=lambda chosen, stopped: _ReplaySource(chosen, stopped, start),
