@@ -11,7 +11,7 @@ TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint faults tools clean
+.PHONY: help run test lint faults bench soak tools clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 12
@@ -32,6 +32,9 @@ lint: $(STAMPS)/test ## style and types
 
 faults: $(STAMPS)/test tools ## what fails and what becomes of it, a row and a figure each, 20 minutes; SHORT=1, JSON=1
 	@$(BIN)/python -m tests.faults $(if $(SHORT),--short) $(if $(JSON),--json)
+
+bench: $(STAMPS)/test tools ## every figure of what this machine can do, 15 minutes on one that does nothing else; SHORT=1, JSON=1
+	@$(BIN)/python -m tests.bench $(if $(SHORT),--short) $(if $(JSON),--json)
 
 clean: ## remove the virtual environment and what the tools left behind
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

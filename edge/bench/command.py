@@ -11,7 +11,7 @@ from typing import TypeVar
 import click
 import cv2
 
-from edge.bench.rows import BARS, MEASUREMENTS, Figures
+from edge.bench.rows import BARS, MEASUREMENTS, Bar, Figures
 from edge.bench.sustained import Sustained, sustained
 
 T = TypeVar("T")
@@ -34,12 +34,11 @@ def bench(full: bool, as_json: bool) -> None:
         return
     click.echo(str(answer))
     for key, value in figures.items():
-        click.echo(line(key, value))
+        click.echo(line(key, value, BARS[key]))
 
 
-def line(key: str, value: float) -> str:
-    """Return one readable line about a figure."""
-    bar = BARS[key]
+def line(key: str, value: float, bar: Bar) -> str:
+    """Return one readable line about a figure and what it ought to be."""
     return f"{'held ' if bar.holds(value) else 'SHORT'}  {key} {value:.4g} (bar {bar}): {bar.title}"
 
 
