@@ -36,6 +36,9 @@ faults: $(STAMPS)/test tools ## what fails and what becomes of it, a row and a f
 bench: $(STAMPS)/test tools ## every figure of what this machine can do, 15 minutes on one that does nothing else; SHORT=1, JSON=1
 	@$(BIN)/python -m tests.bench $(if $(SHORT),--short) $(if $(JSON),--json)
 
+soak: $(STAMPS)/test tools ## what grows while a daemon runs for half an hour; HOURS=8
+	@$(BIN)/python -m tests.soak $(or $(HOURS),0.5)
+
 clean: ## remove the virtual environment and what the tools left behind
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -21,7 +21,7 @@ import numpy as np
 
 from deploy.demo.encode import write_clip
 from edge.bench.command import line
-from edge.bench.rig import SETTINGS, Rig
+from edge.bench.rig import CLIP, SETTINGS, Rig
 from edge.bench.rows import BARS, MEASUREMENTS, Bar, Figures
 from edge.bench.sustained import sustained
 from edge.schedule import Schedule
@@ -66,7 +66,7 @@ def four_cameras(folder: Path, short: bool) -> Figures:
     seconds = 5 if short else 60
     clips = folder / "clips"
     clips.mkdir()
-    numbered_clip(clips / "clip.mp4", RATE, seconds + 30)
+    write_clip(clips / "clip.mp4", read_clip(CLIP), RATE, QUALITY, PRESET)
     with RtspServer(clips, folder / "server") as server:
         cameras = {f"camera-{number}": {"source": server.url("clip.mp4")} for number in range(CAMERAS)}
         daemon = Daemon(settings_for(None, **cameras), folder / "daemon")
