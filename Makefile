@@ -30,7 +30,7 @@ lint: $(STAMPS)/test ## style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-faults: $(STAMPS)/test tools ## what fails and what becomes of it, a row and a figure each, 20 minutes; SHORT=1, JSON=1
+faults: $(STAMPS)/test tools ## what fails and what becomes of it, a row and a figure each, half an hour; SHORT=1, JSON=1
 	@$(BIN)/python -m tests.faults $(if $(SHORT),--short) $(if $(JSON),--json)
 
 bench: $(STAMPS)/test tools ## every figure of what this machine can do, 15 minutes on one that does nothing else; SHORT=1, JSON=1

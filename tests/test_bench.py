@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,7 @@ import edge.bench.command
 import edge.bench.rows
 import edge.bench.sustained
 from edge.bench.daemon import bench_daemon
-from edge.bench.rig import CLIP, SETTINGS, STAGES, WARM, BenchError, Moment, Rig
+from edge.bench.rig import CLIP, SETTINGS, STAGES, WARM, BenchError, MeasuredAnalyser, Moment, Rig
 from edge.bench.rows import BARS, MEASUREMENTS, cost_of_one, detection, differences, memory, start, work
 from edge.bench.sustained import RATE, sustained
 from edge.cli import cli
@@ -60,12 +61,18 @@ def test_rig_says_that_the_analysis_fails(monkeypatch, caplog):
     assert "broken on purpose" in caplog.text
 
 
-def test_cost_of_one_frame_is_that_of_its_stages(monkeypatch):
-    monkeypatch.setattr(edge.bench.rows, "FRAMES", 30)
-    whole = cost_of_one()
-    monkeypatch.setattr("edge.bench.rig.MeasuredAnalyser.find", lambda *_: [])
-    monkeypatch.setattr(edge.bench.rows.statistics, "median", lambda values: sorted(values or [0])[len(values) // 2])
-    assert 0 < cost_of_one() < whole
+@pytest.mark.parametrize(("stage", "times"), [("find", 1), ("observe", 2)])
+def test_cost_of_one_frame_is_that_of_its_stages_and_its_faces(monkeypatch, stage, times):
+    monkeypatch.setattr(edge.bench.rows, "FRAMES", 60)
+    plain = cost_of_one()
+    method = getattr(MeasuredAnalyser, stage)
+
+    def slower(*arguments):
+        time.sleep(0.02)
+        return method(*arguments)
+
+    monkeypatch.setattr(MeasuredAnalyser, stage, slower)
+    assert cost_of_one() > plain + times * 0.015, "about two faces are in a frame"
 
 
 def test_work_compares_in_turns(monkeypatch):
