@@ -96,6 +96,10 @@ def frame_age(folder: Path, short: bool) -> Figures:
         seen = watch_slowly([server.url("clip.mp4", loop=False)] * CAMERAS, seconds, WORKERS, stage)
     ages, apart = [], []
     for frames in seen:
+        numbers = [frame.number for frame in frames]
+        assert numbers == sorted(numbers), "a stream was opened again"
+        assert len(numbers) > seconds, f"{len(numbers)} frames in {seconds} s"
+        # The first ones came out of a buffer.
         times, lags = ages_of([frame for frame in frames if frame.number > 2 * RATE])
         ages += times
         apart += lags
