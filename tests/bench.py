@@ -21,7 +21,7 @@ import numpy as np
 
 from deploy.demo.encode import write_clip
 from edge.bench.command import line
-from edge.bench.rig import CLIP, SETTINGS, Rig
+from edge.bench.rig import CLIP, SETTINGS, BenchError, Rig
 from edge.bench.rows import BARS, MEASUREMENTS, Bar, Figures
 from edge.bench.sustained import sustained
 from edge.schedule import Schedule
@@ -187,15 +187,22 @@ def main() -> int:
         print(answer, flush=True)
     rows = {measure.__name__: partial(_last, measure) for _, measure, _ in MEASUREMENTS}
     rows |= {row.__name__: partial(_in_folder, row, short) for row in ROWS}
+    failed = False
     for name, row in rows.items():
-        if not wanted or name in wanted:
+        if wanted and name not in wanted:
+            continue
+        try:
             found = row()
-            figures.update(found)
-            for key, value in found.items() if not as_json else ():
-                print(line(key, value, bars[key]), flush=True)
+        except (AssertionError, BenchError) as error:
+            failed = True
+            print(f"FAILED {name}: {error}", file=sys.stderr, flush=True)
+            continue
+        figures.update(found)
+        for key, value in found.items() if not as_json else ():
+            print(line(key, value, bars[key]), flush=True)
     if as_json:
         print(json.dumps({key: round(value, 4) for key, value in figures.items()}, indent=2))
-    return int(not all(bars[key].holds(value) for key, value in figures.items()))
+    return int(failed or not all(bars[key].holds(value) for key, value in figures.items()))
 
 
 def _last(measure: Callable[[], Iterator[Figures]]) -> Figures:

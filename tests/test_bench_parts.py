@@ -67,6 +67,24 @@ def test_a_row_by_its_name_as_json():
     assert done.returncode == (document["reconnect_bytes"] > MORE_BARS["reconnect_bytes"].value)
 
 
+def test_a_row_that_cannot_be_measured_leaves_the_others(monkeypatch, capsys):
+    def broken(_folder, _short):
+        raise AssertionError("no such server")
+
+    def whole(_folder, _short):
+        return {"reconnect_fds": 0.0}
+
+    monkeypatch.setattr(bench, "ROWS", (broken, whole))
+    monkeypatch.setattr(sys, "argv", ["bench", "--json", "broken", "whole"])
+    assert bench.main() == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"reconnect_fds": 0.0}
+    assert said.err == "FAILED broken: no such server\n"
+    monkeypatch.setattr(sys, "argv", ["bench", "whole"])
+    assert bench.main() == 0
+    assert capsys.readouterr().out == "held   reconnect_fds 0 (bar ≤ 0): descriptors left by them\n"
+
+
 def test_four_cameras_are_counted_against_what_was_sent(tmp_path):
     figures = bench.four_cameras(tmp_path, True)
     assert 0.05 < figures["four_cameras_share"] < 1.1
