@@ -42,7 +42,7 @@ def test_what_does_not_grow_is_held():
     [
         ({"memory": 2 * 2**20}, [False, True, True]),
         ({"descriptors": 4}, [True, False, True]),
-        ({"age": 0.01}, [True, True, False]),
+        ({"age": 0.05}, [True, True, False]),
     ],
 )
 def test_what_grows_is_not(growth, expected):
@@ -53,7 +53,7 @@ def test_what_grows_is_not(growth, expected):
 
 def test_a_short_soak_takes_samples_of_a_daemon(tmp_path):
     taken = soak(tmp_path, 5)
-    assert SAMPLES / 4 < len(taken) <= SAMPLES + 1
+    assert 3 <= len(taken) <= SAMPLES
     assert all(sample.memory > 50e6 and sample.descriptors > 10 for sample in taken)
     assert 0 < max(sample.age for sample in taken) < 5
     assert [sample.hours for sample in taken] == sorted(sample.hours for sample in taken)
