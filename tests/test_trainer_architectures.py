@@ -18,7 +18,17 @@ load_keras()
 
 import keras  # noqa: E402
 
-from trainer.architectures import BUILDERS, build, inception, lenet, mobilenet, recognition, resnet, vgg  # noqa: E402
+from trainer.architectures import (  # noqa: E402
+    BUILDERS,
+    TEACHERS,
+    build,
+    inception,
+    lenet,
+    mobilenet,
+    recognition,
+    resnet,
+    vgg,
+)
 from trainer.architectures.layers import channels  # noqa: E402
 from trainer.config import Architecture, Config  # noqa: E402
 from trainer.conversion.complexity import complexity, multiply_adds  # noqa: E402
@@ -48,7 +58,7 @@ def network(kind, shape=GREY, **how):
 
 def small(kind, stages):
     """A network of few weights."""
-    if kind == "recognition":
+    if kind in TEACHERS:
         return {"width": 0.25}
     return {"stages": stages} | ({} if kind == "lenet" else {"blocks": 1})
 
@@ -263,17 +273,27 @@ def test_width_multiplies_channels(count, width):
         {"kind": "lenet", "stem": 8},
         {"kind": "vgg", "stem": 8},
         {"kind": "recognition", "blocks": 2},
+        {"kind": "faceres", "blocks": 2},
     ],
 )
 def test_key_that_an_architecture_cannot_use_is_one_line(tmp_path, keys):
     key = next(key for key in keys if key != "kind")
-    stages = {"stages": None} if keys["kind"] == "recognition" else {}
+    stages = {"stages": None} if keys["kind"] in TEACHERS else {}
     config = write_config(tmp_path / "t.yaml", architecture={"stem": None, "blocks": None, **stages, **keys})
     result = CliRunner().invoke(main, ["train", "--config", str(config), "--run", str(tmp_path / "run")])
     assert result.exit_code == 2
     (line,) = [line for line in result.stderr.splitlines() if line.startswith("emotion-trainer:")]
     assert f"{config}: architecture: " in line
     assert f"{keys['kind']} has no {key}; leave the key out" in line
+
+
+def test_faceres_is_mobilenet():
+    model = network("faceres", (224, 224, 3))
+    depthwise = [layer for layer in model.layers if isinstance(layer, keras.layers.DepthwiseConv2D)]
+    assert [layer.strides[0] for layer in depthwise] == [1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1]
+    assert model.get_layer("average").input.shape[1:] == (7, 7, 1024)
+    # MobileNet of width 1 at 224 pixels without its classes (arXiv:1704.04861, table 4: 569 million multiply-adds).
+    assert complexity(model).multiply_adds == pytest.approx(568e6, rel=0.002)
 
 
 def test_cost_by_hand():
@@ -302,6 +322,7 @@ EXPORTS = [
     ("inception", "rgb", "relu", "CONCATENATION"),
     ("mobilenet", "grey", "relu6", "DEPTHWISE_CONV_2D"),
     ("recognition", "grey", "relu", "PAD"),
+    ("faceres", "rgb", "relu6", "DEPTHWISE_CONV_2D"),
 ]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from trainer.config import Config, ConfigError, changed, load_config, with_teachers
-from trainer.training.run_folder import CheckpointError, check, read_result, record, write_result
+from trainer.training.run_folder import CheckpointError, check, is_recorded, read_result, record, write_result
 
 ROOT = Path(__file__).parents[1]
 FERPLUS = ROOT / "configs/trainer/ferplus.yaml"
@@ -60,8 +60,10 @@ def test_teachers_of_the_command_line_and_stored_soft_labels_exclude_each_other(
         with_teachers(changed(config, {"training.distillation.soft_labels": "soft.npz"}))
 
 
-def test_run_of_the_shipped_model_is_that_of_its_configuration():
-    check(ROOT / "trainer/runs/ferplus-compact", load_config(FERPLUS))
+@pytest.mark.parametrize("name", ["ferplus", "distilled"])
+def test_recorded_run_is_that_of_its_configuration(name):
+    config = load_config(ROOT / f"configs/trainer/{name}.yaml")
+    assert is_recorded(ROOT / "trainer/runs" / config.name, config)
 
 
 def test_only_what_changes_no_weights_may_differ(tmp_path):

@@ -1,20 +1,26 @@
 """On the real data sets: the protocols' known sizes, and that trainer and daemon cut the same crop."""
 
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
 
 from edge.faces import CropRule, Detector, crop, crop_transform
+from trainer.config import load_config
 from trainer.data.augment import plain_crops
 from trainer.data.datasets import Faces, copies, data_folder, without_leaks
 from trainer.data.photographs import photograph
 from trainer.data.readers.ck48 import read_ck48
 from trainer.data.readers.ferplus import read_ferplus
-from trainer.measuring.margins import face_of
+from trainer.measuring.on_photographs import face_of
 from trainer.measuring.peers import read_peers
 from trainer.measuring.protocols import ck_protocols, ferplus_protocols, most_voted
+from trainer.training.distil import lookup, read
 
 RULE = CropRule(48, 2.7, 0.37)
+ROOT = Path(__file__).parents[1]
+DISTILLED = ROOT / "configs/trainer/distilled.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +41,17 @@ def test_ferplus_protocols_have_their_known_sizes(ferplus):
 def test_ck_protocols_have_their_known_sizes():
     b, c = ck_protocols(read_ck48(data_folder()))
     assert (len(b.rows), len(c.rows)) == (927, 981)
+
+
+def test_soft_labels_are_of_every_face_that_the_shipped_model_learned_from(ferplus):
+    learned = without_leaks(ferplus).train
+    learned = learned.subset(learned.distributions.any(axis=1))
+    config = load_config(DISTILLED)
+    path = config.training.distillation.soft_labels
+    found = lookup(read(ROOT / path), learned, path)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=0.01)
+    # They are of teachers and not of the votes, but of good ones.
+    assert 0.8 < (found.argmax(axis=1) == learned.truth()).mean() < 0.95
 
 
 def test_ck48_has_its_known_persons():

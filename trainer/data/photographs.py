@@ -35,9 +35,20 @@ class Photograph:
         middle = np.array([(SIDE - 1) / 2, (SIDE - 1) / 2, 1])
         return np.asarray(self.to_picture @ middle)
 
+    @property
+    def side(self) -> float:
+        """Side of the enlarged stored face, pixels."""
+        return float(SIDE * np.hypot(*self.to_picture[:, 0]))
 
-def photograph(face: Image, rng: np.random.Generator) -> Photograph:
-    """Put a stored face, enlarged to 60–300 px and turned by up to 15°, softly into a ground that is not plain."""
+
+def photograph(face: Image, rng: np.random.Generator, ground: Image | None = None) -> Photograph:
+    """Put a stored face, enlarged to 60–300 px and turned by up to 15°, softly into a ground that is not plain.
+
+    Args:
+        face: uint8 (48, 48), grey.
+        rng: of size, angle and place.
+        ground: uint8 BGR (480, 640, 3); without one it is drawn.
+    """
     side = rng.uniform(SMALLEST, LARGEST)
     angle = np.deg2rad(rng.uniform(-MOST_ROTATION, MOST_ROTATION))
     reach = side / 2 * (abs(np.cos(angle)) + abs(np.sin(angle)))
@@ -48,7 +59,8 @@ def photograph(face: Image, rng: np.random.Generator) -> Photograph:
     size = (WIDTH, HEIGHT)
     enlarged = cv2.warpAffine(face, transform, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     weight = cv2.warpAffine(_feather(), transform, size, flags=cv2.INTER_LINEAR)[..., None]
-    mixed = weight * enlarged[..., None].astype(np.float32) + (1 - weight) * background(rng)
+    behind = background(rng) if ground is None else ground
+    mixed = weight * enlarged[..., None].astype(np.float32) + (1 - weight) * behind
     return Photograph(np.clip(np.round(mixed), 0, 255).astype(np.uint8), transform)
 
 

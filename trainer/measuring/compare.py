@@ -17,7 +17,7 @@ from rich.table import Table
 
 from edge.bundle import read_bundle
 from edge.emotions import Classifier
-from trainer.architectures import BUILDERS
+from trainer.architectures import BUILDERS, TEACHERS
 from trainer.config import Architecture, Config, ConfigError
 from trainer.conversion.complexity import complexity
 from trainer.conversion.delivery import exported
@@ -31,7 +31,7 @@ from trainer.training.fit import fit
 from trainer.training.run_folder import check_faces, read_log, read_result, write_result
 
 RESULT = "result.json"
-FROM_NOTHING = tuple(kind for kind in BUILDERS if kind != "recognition")
+FROM_NOTHING = tuple(kind for kind in BUILDERS if kind not in TEACHERS)
 AXES = {"bytes": "file, KB", "multiply_adds": "multiply-adds, millions", "ms": "ms a face, one thread"}
 SCALES = {"bytes": 1e-3, "multiply_adds": 1e-6, "ms": 1.0}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,12 +13,13 @@ from rich.table import Table
 
 from edge.bundle import read_bundle
 from edge.emotions import Classifier
-from edge.faces import CropRule, Detector, Face, crop
+from edge.faces import CropRule, Detector, crop
 from trainer.data.alignment import landmarks_of
 from trainer.data.augment import plain_crops
 from trainer.data.datasets import without_leaks
-from trainer.data.photographs import Photograph, photograph
+from trainer.data.photographs import photograph
 from trainer.data.readers.ferplus import read_ferplus
+from trainer.measuring.on_photographs import face_of
 from trainer.measuring.protocols import most_voted
 from trainer.measuring.questions import coloured
 
@@ -100,16 +100,6 @@ def grid(own: CropRule) -> list[list[CropRule]]:
     margins = sorted({*MARGINS, own.margin})
     lines = sorted({*EYE_LINES, own.eye_line})
     return [[replace(own, margin=margin, eye_line=line) for line in lines] for margin in margins]
-
-
-def face_of(scene: Photograph, faces: Sequence[Face]) -> Face | None:
-    """Return the largest found face whose box holds the middle of the one that was put in."""
-    x, y = scene.centre
-    for face in faces:
-        left, top, width, height = face.box
-        if left <= x <= left + width and top <= y <= top + height:
-            return face
-    return None
 
 
 def show(measured: Margins, own: CropRule, console: Console) -> None:

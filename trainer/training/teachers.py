@@ -72,7 +72,10 @@ def open_teacher(named: str, labels: tuple[str, ...]) -> Teacher:
 
 
 def teach(teachers: Sequence[Teacher], samples: Samples) -> SoftLabels:
-    """Ask teachers about every face and average their probabilities."""
+    """Ask teachers about every face and its mirror image and average their probabilities.
+
+    An expression is the same in the mirror; a network's two answers differ, and their mean is better than either.
+    """
     total = np.zeros(samples.faces.distributions.shape, np.float32)
     for teacher in teachers:
         images = _in_colour(samples.faces.images, teacher.colour)
@@ -80,7 +83,8 @@ def teach(teachers: Sequence[Teacher], samples: Samples) -> SoftLabels:
         for first in track(firsts, f"asking {teacher.path.name}", console=Console(stderr=True), transient=True):
             rows = slice(first, first + BATCH)
             landmarks = samples.landmarks[rows] if teacher.aligned else None
-            total[rows] += teacher.answer(plain_crops(images[rows], landmarks, teacher.rule))
+            crops = plain_crops(images[rows], landmarks, teacher.rule)
+            total[rows] += (teacher.answer(crops) + teacher.answer(np.ascontiguousarray(crops[:, :, ::-1]))) / 2
     return SoftLabels(
         samples.faces.labels,
         tuple(teacher.name() for teacher in teachers),

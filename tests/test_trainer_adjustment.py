@@ -1,0 +1,77 @@
+"""Logit adjustment: what is added, that a trained network gets it, and the table it is chosen from."""
+
+import keras
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge.bundle import DEFAULT_MODEL
+from edge.emotions import softmax
+from tests.parts.trainer_faces import TINY, draw_ferplus, drawn_samples
+from trainer.architectures import build
+from trainer.cli import main
+from trainer.config import Architecture, Config, changed
+from trainer.data.augment import plain_crops
+from trainer.data.inputs import normalise
+from trainer.measuring.adjustments import measure
+from trainer.training.adjustment import adjust, adjustment
+from trainer.training.fit import fit
+
+SAMPLES = drawn_samples(2)
+KINDS = ("compact", "lenet", "vgg", "resnet", "inception", "mobilenet", "recognition", "faceres")
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0, 2))
+def test_probabilities_are_divided_by_the_shares(seed, strength):
+    rng = np.random.default_rng(seed)
+    distributions = rng.dirichlet(np.ones(5), 40).astype(np.float32)
+    logits = rng.normal(0, 2, (7, 5)).astype(np.float32)
+    expected = softmax(logits) / distributions.mean(axis=0) ** strength
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(softmax(logits + adjustment(distributions, strength)), expected, rtol=1e-3, atol=1e-6)
+
+
+def test_class_without_faces_keeps_its_logit():
+    distributions = np.array([[1, 0, 0], [0.5, 0.5, 0]], np.float32)
+    added = adjustment(distributions, 1)
+    assert added[2] == 0
+    assert added[1] > added[0] > 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_architecture_ends_in_logits_that_can_be_adjusted(kind):
+    network = build(Architecture(kind=kind), (48, 48, 1), 8)
+    picture = np.random.default_rng(1).normal(size=(1, 48, 48, 1)).astype(np.float32)
+    before = network(picture).numpy()
+    adjust(network, SAMPLES.faces.distributions, 0.5)
+    added = adjustment(SAMPLES.faces.distributions, 0.5)
+    np.testing.assert_allclose(network(picture).numpy() - before, added[None], atol=1e-4)
+
+
+def test_finished_training_takes_another_strength(tmp_path):
+    config = changed(Config.model_validate(TINY), {"training.epochs": 1})
+    faces = SAMPLES.subset(np.arange(len(SAMPLES))[: len(SAMPLES) // 2 + 3])  # not all classes alike
+    crops = normalise(plain_crops(faces.faces.images, None, config.crop.rule()))
+    first: keras.Model = fit(faces, faces, config, tmp_path / "run")
+    second = fit(faces, faces, changed(config, {"training.logit_adjustment": 0.3}), tmp_path / "run")
+    difference = second(crops).numpy() - first(crops).numpy()
+    np.testing.assert_allclose(
+        difference, np.tile(adjustment(faces.faces.distributions, 0.3), (len(crops), 1)), atol=1e-4
+    )
+
+
+def test_each_strength_is_measured_on_the_protocols_that_the_data_allow(tmp_path):
+    data = draw_ferplus(tmp_path / "data", each=(8, 4, 2))
+    found = measure(DEFAULT_MODEL, data, tmp_path / "cache", (0, 1))
+    assert set(found) == {0, 1}
+    assert set(found[0]) == {"FER+ 8", "FER+ strict"}
+
+
+def test_command_prints_a_row_for_each_strength(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = draw_ferplus(tmp_path / "data", each=(8, 4, 2))
+    result = CliRunner().invoke(main, ["adjustments", str(DEFAULT_MODEL), "--data", str(data)])
+    assert result.exit_code == 0, result.output
+    assert "0.25" in result.stdout

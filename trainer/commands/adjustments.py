@@ -1,0 +1,31 @@
+"""`emotion-trainer adjustments`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trainer.commands.options import CACHE, DATA_OPTION, FILE, one_line
+
+
+@click.command()
+@click.argument("model", type=FILE, required=False)
+@DATA_OPTION
+def adjustments(model: Path | None, data: Path | None) -> None:
+    """Show MODEL's figures (default: the one that ships) over logit adjustments, on validation faces.
+
+    What is shown comes on top of the training.logit_adjustment that MODEL was made with.
+    """
+    with one_line():
+        from rich.console import Console
+
+        from edge.bundle import DEFAULT_MODEL
+        from trainer.data.datasets import data_folder
+        from trainer.quiet import load_keras
+
+        folder = data_folder(data)
+        load_keras()
+        from trainer.measuring.adjustments import measure, show
+
+        show(measure(model or DEFAULT_MODEL, folder, CACHE), Console())
