@@ -18,7 +18,7 @@ TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint faults fleet model teachers evaluate tools clean
+.PHONY: help run test lint faults bench soak fleet model teachers evaluate tools clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -37,8 +37,14 @@ lint: $(STAMPS)/test ## style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-faults: $(STAMPS)/test tools ## what fails and what becomes of it, a row and a figure each, 25 minutes; SHORT=1, JSON=1
+faults: $(STAMPS)/test tools ## what fails and what becomes of it, a row and a figure each, half an hour; SHORT=1, JSON=1
 	@$(BIN)/python -m tests.faults $(if $(SHORT),--short) $(if $(JSON),--json)
+
+bench: $(STAMPS)/test tools ## every figure of what this machine can do, 15 minutes on one that does nothing else; SHORT=1, JSON=1
+	@$(BIN)/python -m tests.bench $(if $(SHORT),--short) $(if $(JSON),--json)
+
+soak: $(STAMPS)/test tools ## what grows while a daemon runs for half an hour; HOURS=8
+	@$(BIN)/python -m tests.soak $(or $(HOURS),0.5)
 
 fleet: $(STAMPS)/test tools ## many nodes, sites, a centre and consumers on this machine, see deploy/fleet/; SHORT=1
 	@$(BIN)/python -m deploy.fleet.prove $(if $(SHORT),--short)

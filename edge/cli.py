@@ -12,6 +12,8 @@ from pathlib import Path
 import click
 
 from edge import __version__
+from edge.bench.command import bench
+from edge.bench.rig import BenchError
 from edge.bundle import DEFAULT_MODEL, BundleError, read_bundle
 from edge.classify import ImageError, PictureClassifier, annotate, read_image, write_image
 from edge.demo import DemoError, EmbeddedBroker, broker_answers, demo_settings, event_line
@@ -26,12 +28,13 @@ from edge.service import Service
 from edge.settings import Settings, SettingsError, load_settings
 from edge.store import OutboxBusyError
 from edge.watch import WatchError, watch
+from edge.yunet import DetectorError, read_detector
 
 DEFAULT_CONFIG = Path("/etc/emotion-edge/edge.yaml")
 #: Everything that a user can mend; printed as it is, without a traceback.
 MENDABLE = (
-    *(SettingsError, BundleError, ImageError, HttpError, OutboxBusyError, DemoError),
-    *(ReplayError, RuntimeMissingError, WatchError),
+    *(SettingsError, BundleError, DetectorError, ImageError, HttpError, OutboxBusyError, DemoError),
+    *(ReplayError, RuntimeMissingError, WatchError, BenchError),
 )
 config_option = click.option(
     "--config", "-c", type=click.Path(path_type=Path), help=f"Settings file. [default: {DEFAULT_CONFIG}]"
@@ -77,14 +80,17 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
 @cli.command()
 @click.argument("config", type=click.Path(path_type=Path))
 def check(config: Path) -> None:
-    """Check a settings file and the model it names; says file, line and key of a mistake."""
+    """Check a settings file and the models it names; says file, line and key of a mistake."""
     settings = load_settings(config)
     if settings.mqtt.tls is not None:
         tls_context(settings.mqtt.tls)
     try:
         bundle = read_bundle(settings.model)
+        read_detector(settings.detector.model)
     except BundleError as error:
         raise SettingsError(f"{config}: model: {error}") from None
+    except DetectorError as error:
+        raise SettingsError(f"{config}: detector.model: {error}") from None
     cameras = ", ".join(settings.cameras)
     click.echo(
         f"{config}: good; node {settings.node}, cameras {cameras}, model {bundle.info.name} {bundle.info.version}"
@@ -154,6 +160,7 @@ def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model
         sys.exit(2)
 
 
+cli.add_command(bench)
 cli.add_command(outbox)
 cli.add_command(watch)
 

@@ -25,6 +25,7 @@ from edge.metrics import CameraSeries, Metrics
 from edge.regions import RegionDetector
 from edge.schedule import Schedule
 from edge.tracking import Observation, Outlook, Rules, Track, Tracker, Transition
+from edge.yunet import YuNet
 
 log = logging.getLogger(__name__)
 
@@ -33,8 +34,9 @@ TICKET_TIMEOUT = 5.0
 #: What raises costs a frame; this often within a minute, the process gives up.
 FAILURES_PER_MINUTE = 5
 IDLE = 0.2
-#: A worker inside one analysis for longer than this makes no progress.
-STUCK = 10.0
+#: A worker inside one analysis for longer than this makes no progress. A process that hangs ends this much after the
+#: time of the watchdog, which is to be 5 s at most.
+STUCK = 4.0
 
 
 @dataclass(frozen=True)
@@ -242,10 +244,17 @@ class Lane:
 
 
 class Analyser:
-    """One worker's detector and classifier: finds faces and reads their expression. One per thread."""
+    """One worker's detector and classifier: finds faces and reads their expression. One per thread.
 
-    def __init__(self, bundle: Bundle, threshold: float, metrics: Metrics) -> None:
-        self._detector = Detector(threshold)
+    Args:
+        bundle: the emotion model.
+        threshold: least confidence of a face, 0–1.
+        metrics: of the node.
+        yunet: content of a YuNet file, for whole pictures; BlazeFace "back" without one.
+    """
+
+    def __init__(self, bundle: Bundle, threshold: float, metrics: Metrics, yunet: bytes | None = None) -> None:
+        self._detector = Detector(threshold) if yunet is None else YuNet(yunet, threshold)
         self._regions = RegionDetector(threshold)
         self._classifier = Classifier(bundle)
         self._metrics = metrics
@@ -257,16 +266,17 @@ class Analyser:
             image: uint8 (height, width, 3).
             places: where to look, in fractions; none for the whole picture.
         """
-        faces = self._find(image, places)
+        faces = self.find(image, places)
         if not faces:
             return []
         started = time.perf_counter()
-        observations = [self._observe(image, face) for face in faces]
+        observations = [self.observe(image, face) for face in faces]
         self._metrics.stages["classify"].observe(time.perf_counter() - started)
         self._metrics.inferences["classify"].inc(len(faces))
         return observations
 
-    def _find(self, image: Image, places: Sequence[Box] | None) -> list[Face]:
+    def find(self, image: Image, places: Sequence[Box] | None) -> list[Face]:
+        """Find the faces of a BGR picture, in pixels of it."""
         if places is not None and not places:
             return []
         started = time.perf_counter()
@@ -276,7 +286,8 @@ class Analyser:
         self._metrics.inferences[stage].inc(1 if places is None else self._regions.runs(len(places)))
         return faces
 
-    def _observe(self, image: Image, face: Face) -> Observation:
+    def observe(self, image: Image, face: Face) -> Observation:
+        """Return what is seen of one face of a BGR picture."""
         height, width = image.shape[:2]
         cut = crop(image, face.landmarks, self._classifier.rule, self._classifier.colour)
         x, y, w, h = face.box

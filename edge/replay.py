@@ -25,6 +25,7 @@ from edge.settings import CameraSettings, Settings, TlsSettings, load_settings
 from edge.sources.file import FileSource
 from edge.store import Message
 from edge.tracking import Rules
+from edge.yunet import read_detector
 
 #: Name of node and camera where no settings give one.
 NAME = "replay"
@@ -37,7 +38,7 @@ class ReplayError(RuntimeError):
     """A file cannot be replayed; the message names it."""
 
 
-class _Log:
+class EventLog:
     """Takes events where the daemon has its outbox; events of a replay are of epoch 0."""
 
     epoch = 0
@@ -84,13 +85,17 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
 
     Raises:
         BundleError: the model file cannot be used.
+        DetectorError: the detector's file cannot be used.
         ReplayError: the file is no video, or its analysis failed.
     """
     cv2.setNumThreads(1)
     camera_settings = settings.cameras[name].model_copy(update={"pace": "fast", "loop": False})
     bundle = read_bundle(settings.model)
     metrics = Metrics(settings.node, __version__)
-    pipeline = Pipeline(lambda: Analyser(bundle, settings.detector.keep, metrics), settings.workers or DEPTH, DEPTH)
+    yunet = read_detector(settings.detector.model)
+    pipeline = Pipeline(
+        lambda: Analyser(bundle, settings.detector.keep, metrics, yunet), settings.workers or DEPTH, DEPTH
+    )
     camera = Camera(
         name,
         camera_settings,
@@ -100,7 +105,7 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
         labels=bundle.info.labels,
         model=f"{bundle.info.name} {bundle.info.version}",
         pipeline=pipeline,
-        outbox=_Log(write),
+        outbox=EventLog(write),
         set_state=lambda _topic, _payload: None,
         metrics=metrics,
         factory=lambda chosen, stopped: _ReplaySource(chosen, stopped, start),

@@ -27,6 +27,7 @@ from edge.outbox import Outbox
 from edge.pipeline import Analyser, Pipeline
 from edge.settings import Settings
 from edge.tracking import Rules
+from edge.yunet import read_detector
 
 log = logging.getLogger(__name__)
 
@@ -48,11 +49,13 @@ class Service:
 
     Raises:
         BundleError: the model file cannot be used.
+        DetectorError: the detector's file cannot be used.
     """
 
     def __init__(self, settings: Settings, published: Callable[[Event], None] | None = None) -> None:
         self._model = ModelFile(settings.model)
         self._keep = settings.detector.keep
+        self._yunet = read_detector(settings.detector.model)
         bundle = self._model.bundle
         self._stopping = threading.Event()
         self._reload = threading.Event()
@@ -203,7 +206,7 @@ class Service:
 
     def _make_analyser(self) -> Callable[[], Analyser]:
         bundle = self._model.bundle
-        return lambda: Analyser(bundle, self._keep, self._metrics)
+        return lambda: Analyser(bundle, self._keep, self._metrics, self._yunet)
 
     def _check(self, now: float) -> None:
         """Count what makes no progress, each stall once, and skip or replace it where that can be done."""

@@ -208,12 +208,14 @@ class DetectorSettings(_Section):
     """Finding faces.
 
     Attributes:
+        model: file with YuNet, for whole pictures; BlazeFace "back" if left out.
         threshold: least confidence of a new face.
         keep: least confidence of one already followed.
         interval: seconds between looks at the whole picture; in the frames between only the places where faces are
             expected are looked at. 0 for the whole of every frame.
     """
 
+    model: Path | None = None
     threshold: float = Field(0.45, gt=0, lt=1)
     keep: float = Field(0.3, gt=0, lt=1)
     interval: float = Field(INTERVAL, ge=0, le=60)
@@ -435,7 +437,16 @@ def _from_folder(settings: Settings, folder: Path) -> Settings:
     if mqtt.tls is not None:
         tls = mqtt.tls.model_copy(update={key: folder / path for key, path in mqtt.tls.files.items()})
         mqtt = mqtt.model_copy(update={"tls": tls})
-    changes = {"cameras": cameras, "model": folder / settings.model, "outbox": outbox, "mqtt": mqtt}
+    detector = settings.detector
+    if detector.model is not None:
+        detector = detector.model_copy(update={"model": folder / detector.model})
+    changes = {
+        "cameras": cameras,
+        "model": folder / settings.model,
+        "detector": detector,
+        "outbox": outbox,
+        "mqtt": mqtt,
+    }
     return settings.model_copy(update=changes)
 
 

@@ -1,4 +1,4 @@
-"""`make faults`: what the daemon does when broker, disk, clock or the daemon itself fail; a row and a figure each.
+"""`make faults`: what the daemon does when something fails; a row and a figure each. Here: broker, disk, clock, daemon.
 
 Events come from the daemon's own pipeline on a clip of flickering faces (12 a second), and each is written down as it
 is made and as it is committed. The subscriber has a session that the broker keeps.
@@ -17,7 +17,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,32 +31,24 @@ from edge.metrics import Metrics
 from edge.mqtt import BACK_OFF, JITTER, WINDOW, Publisher
 from edge.outbox import Outbox
 from edge.settings import MqttSettings
+from tests.camera_faults import CAMERA_FAULTS
 from tests.parts import eventually
 from tests.parts.broker import Mosquitto
 from tests.parts.camera import Authority
 from tests.parts.daemon import Daemon
 from tests.parts.flicker import TRACKING, flicker_camera, flickering
 from tests.parts.reporting import ReportingDaemon
+from tests.parts.rows import Fault, Row
 from tests.parts.samples import make_event
 from tests.parts.settings import settings_for
 from tests.parts.stubborn import StubbornBroker
 from tests.parts.subscriber import Subscriber
+from tests.pipeline_faults import PIPELINE_FAULTS
 
 #: A broker that writes down sessions at once, so that its own death loses nothing that it acknowledged.
 PERSISTS: dict[str, Any] = {"autosave_on_changes": "true", "autosave_interval": 1, "max_queued_messages": 0}
 EVENTS = "emotion/test/cam/event"
 NOWHERE = {"source": "rtsp://127.0.0.1:1/none"}
-
-
-@dataclass(frozen=True)
-class Row:
-    """What came of one fault: the figure, the bar, whether it held, and whether it is about the machine's speed."""
-
-    fault: str
-    figure: str
-    bar: str
-    held: bool
-    speed: bool = False
 
 
 @dataclass(frozen=True)
@@ -554,7 +546,7 @@ def _moments(daemon: ReportingDaemon) -> set[float]:
     return {report.time for report in daemon.reports("committed")}
 
 
-FAULTS: tuple[Callable[[Path, bool], Iterator[Row]], ...] = (
+FAULTS: tuple[Fault, ...] = (
     broker_down,
     long_outage,
     broker_killed,
@@ -567,6 +559,8 @@ FAULTS: tuple[Callable[[Path, bool], Iterator[Row]], ...] = (
     fuzzed_commands,
     refused_logins,
     same_name,
+    *CAMERA_FAULTS,
+    *PIPELINE_FAULTS,
 )
 
 

@@ -1,49 +1,15 @@
 """Streams that come and go, and streams that freeze, leave no thread, no descriptor and next to no memory behind."""
 
-import gc
-import os
 import time
-from pathlib import Path
 
 import pytest
 
 import edge.patience
-from edge.capture import Capture
-from edge.frames import Slot
-from edge.settings import CameraSettings
-from tests.parts import HOST, eventually
-from tests.parts.camera import BOUNDARY, FakeCamera, jpeg, read_request, silent
+from tests.parts import eventually
+from tests.parts.camera import FakeCamera, read_request, silent
+from tests.parts.leaks import HEAD, PART, descriptors, left_by_flaps, start_capture, threads
 
-FLAPS, FREEZES, WARM = 200, 20, 30
-PICTURE = jpeg(640, 480)
-PART = BOUNDARY % len(PICTURE) + PICTURE + b"\r\n"
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
-
-
-class Ears:
-    """Counts how often the source came and went, and keeps the reasons."""
-
-    def __init__(self):
-        self.came, self.reasons = 0, []
-
-    def captured(self, frame):
-        return frame
-
-    def reopened(self):
-        raise AssertionError("HTTP has no clock")
-
-    def online(self):
-        self.came += 1
-
-    def offline(self, reason, _message):
-        self.reasons.append(reason)
-
-
-async def flap(reader, writer):
-    """Send a few pictures and close."""
-    await read_request(reader)
-    writer.write(HEAD + 4 * PART)
-    await writer.drain()
+FLAPS, FREEZES = 200, 20
 
 
 async def freeze(reader, writer):
@@ -54,55 +20,25 @@ async def freeze(reader, writer):
     await silent(reader, writer)
 
 
-def threads():
-    return len(os.listdir("/proc/self/task"))
-
-
-def descriptors():
-    return len(os.listdir("/proc/self/fd"))
-
-
-def resident():
-    gc.collect()
-    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return int(fields["VmRSS"].split()[0]) * 1024
-
-
 @pytest.fixture
 def capture():
     """Start the capture of a camera; stopped with the test."""
     started = []
 
     def start(port):
-        ears = Ears()
-        settings = CameraSettings(source=f"http://{HOST}:{port}/live")
-        started.append(Capture("test", settings, Slot(False, lambda: None, lambda: None), ears))
-        started[-1].start()
-        return started[-1], ears
+        started.append(start_capture(port))
+        return started[-1]
 
     yield start
-    for each in started:
+    for each, _ in started:
         each.stop(5)
 
 
-def test_two_hundred_flaps_leave_nothing(capture, monkeypatch, figure):
-    monkeypatch.setattr(edge.patience, "BACK_OFF", (0.001,))
-    with FakeCamera(flap) as camera:
-        taker, ears = capture(camera.port)
-        eventually(lambda: ears.came >= 1, 60, "first frames", lambda: ears.reasons[-3:])
-        taker.stop(10)
-        stopped = threads(), descriptors()
-        taker, ears = capture(camera.port)
-        eventually(lambda: ears.came >= WARM, 60, "warm capture", lambda: ears.reasons[-3:])
-        before = resident()
-        eventually(lambda: ears.came >= WARM + FLAPS, 200, "flaps", lambda: ears.reasons[-3:])
-        grown = resident() - before
-        taker.stop(10)
-        assert set(ears.reasons) == {"ended"}
-        # The kernel lists a thread for a moment after it was joined.
-        eventually(lambda: threads() <= stopped[0] and descriptors() <= stopped[1], 10, f"again {stopped}", threads)
-    figure(f"capture: {FLAPS} reconnects grow the process by {grown / 1024:.0f} KiB")
-    assert grown <= 1 << 20
+def test_two_hundred_flaps_leave_nothing(figure):
+    left = left_by_flaps(FLAPS)
+    figure(f"capture: {FLAPS} reconnects grow the process by {left.memory / 1024:.0f} KiB")
+    assert (left.descriptors, left.threads) == (0, 0)
+    assert left.memory <= 1 << 20
 
 
 def test_many_freezes_leave_nothing(capture, monkeypatch):

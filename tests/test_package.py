@@ -95,6 +95,7 @@ def test_wheel_holds_what_the_daemon_needs_and_nothing_of_the_workshop(wheel):
         "edge/models/emotions.tflite",
         "edge/models/blazeface_back.tflite",
         "edge/models/blazeface_short.tflite",
+        "edge/media/bench.mp4",
         "edge/media/demo.mp4",
         *(f"edge/schemas/{name}-1.json" for name in ("command", "emotion", "event", "response", "status", "summary")),
         "trainer/cli.py",

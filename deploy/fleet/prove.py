@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.faults import Row
 from tests.parts import HOST, eventually
 from tests.parts.broker import Mosquitto
 from tests.parts.child import Child
 from tests.parts.flicker import TRACKING, flicker_camera, flickering
 from tests.parts.reporting import ReportingDaemon
+from tests.parts.rows import Row
 from tests.parts.settings import settings_for
 from tests.parts.subscriber import Subscriber
 

@@ -13,6 +13,7 @@ from types import TracebackType
 
 import cv2
 import numpy as np
+from typing_extensions import Self
 
 from tests.parts import HOST, tool
 
@@ -45,7 +46,7 @@ class FakeCamera:
         """Where it listens."""
         return self._port.result(10)
 
-    def __enter__(self) -> FakeCamera:
+    def __enter__(self) -> Self:
         self._thread.start()
         self._port.result(10)
         return self

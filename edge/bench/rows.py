@@ -1,0 +1,204 @@
+"""The figures, one function each, and what they ought to be.
+
+All of one figure is measured in one run and in turns, so that a machine that is busy for a while slows both sides of
+a ratio alike.
+"""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from edge.bench.daemon import bench_daemon
+from edge.bench.rig import CLIP, SETTINGS, WARM, BenchError, MeasuredAnalyser, Moment, Rig, StageClock
+from edge.events import Event
+from edge.metrics import Metrics
+from edge.settings import CameraSettings
+from edge.sources.file import FileSource
+
+#: Turns that a ratio is the median of, and seconds after which no further turn begins.
+TURNS, TURNS_SECONDS = 5, 75.0
+DETECTION_TURNS = 2
+#: Frames of which the cost of one is the median.
+FRAMES = 100
+#: Seconds of play after which a daemon's memory is read.
+MEMORY_SECONDS = 12.0
+STARTS = 3
+#: A start or end may come this much later or earlier, seconds, and this far away, as a share of the picture.
+TOLERANCE, NEAR = 0.5, 0.1
+#: Above this, two workers would have done more than twice what one can: the limit was measured wrongly.
+IMPOSSIBLE = 1.03
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a figure ought to be: what it is of, and the value that it may not fall short of, or not exceed."""
+
+    title: str
+    value: float
+    least: bool = False
+
+    def __str__(self) -> str:
+        return f"{'≥' if self.least else '≤'} {self.value:g}"
+
+    def holds(self, value: float) -> bool:
+        """Tell whether a figure is good enough."""
+        return value >= self.value if self.least else value <= self.value
+
+
+BARS = {
+    "limit_ratio": Bar("two workers, of what decoding, detector and classifier allow", 0.85, least=True),
+    "two_workers_ratio": Bar("two workers against one", 1.7, least=True),
+    "overhead_share": Bar("processor time beside capture, detection and classification", 0.1),
+    "detection_ratio": Bar("detection as shipped against the whole of every frame, same events", 2, least=True),
+    "memory_one_mb": Bar("megabytes with one camera, 1280×720", 180),
+    "memory_four_mb": Bar("megabytes with four", 260),
+    "start_seconds": Bar("from the start of the process to the first frame analysed", 1.5),
+}
+
+Figures = dict[str, float]
+
+
+def work() -> Iterator[Figures]:
+    """Measure what the pipeline makes of two workers; every frame is looked at as a whole.
+
+    Yields:
+        nothing after each turn, the figures at the end.
+
+    Raises:
+        BenchError: two workers did more than is possible.
+    """
+    limits, pairs, overheads = [], [], []
+    started = time.perf_counter()
+    for turn in range(TURNS):
+        if turn and time.perf_counter() - started > TURNS_SECONDS:
+            break
+        least = cost_of_one()
+        two, one = (_play(workers) for workers in (2, 1))
+        limits.append(two.rate / (2 / least))
+        pairs.append(two.rate / one.rate)
+        known = sum(two.stages.values())
+        overheads.append((two.processor - known) / two.processor)
+        yield {}
+    limit = statistics.median(limits)
+    if limit > IMPOSSIBLE:
+        raise BenchError(f"limit_ratio is {limit:.2f}, which cannot be: the machine was busy; measure again")
+    yield {
+        "limit_ratio": limit,
+        "two_workers_ratio": statistics.median(pairs),
+        "overhead_share": statistics.median(overheads),
+    }
+
+
+def cost_of_one(clip: Path = CLIP) -> float:
+    """Return the seconds that one frame takes, decoded, looked at as a whole, and its faces read, with nothing beside.
+
+    The median of each stage, that of a face times the faces of a frame: one that was interrupted does not count.
+    """
+    source = FileSource(CameraSettings(source=str(clip), pace="fast", loop=True), threading.Event())
+    analyser = MeasuredAnalyser(Metrics("bench", ""), StageClock())
+    source.open()
+    decode, detect, classify = [], [], []
+    for number in range(WARM + FRAMES):
+        started = time.perf_counter()
+        image = source.read().image
+        decoded = time.perf_counter()
+        faces = analyser.find(image, None)
+        found = time.perf_counter()
+        read = [_seconds(lambda face=face, image=image: analyser.observe(image, face)) for face in faces]  # type: ignore[misc]
+        if number >= WARM:
+            decode.append(decoded - started)
+            detect.append(found - decoded)
+            classify.append(read)
+    source.close()
+    each = [seconds for read in classify for seconds in read]
+    per_frame = len(each) / len(classify)
+    return statistics.median(decode) + statistics.median(detect) + per_frame * statistics.median(each)
+
+
+def detection() -> Iterator[Figures]:
+    """Compare cheap looks between whole ones with the whole of every frame, by processor time and by what they tell.
+
+    Raises:
+        BenchError: they did not tell the same.
+    """
+    ratios = []
+    for _ in range(DETECTION_TURNS):
+        heard: tuple[list[Event], list[Event]] = [], []
+        costs = []
+        for interval, events in zip((0.0, SETTINGS.interval), heard, strict=True):
+            stages = _play(2, interval, events.append).stages
+            costs.append(stages["detect"] + stages["regions"])
+        ratios.append(costs[0] / costs[1])
+        unlike = differences(*heard)
+        if unlike:
+            raise BenchError(f"detection as shipped told {unlike} starts or ends otherwise")
+        yield {}
+    yield {"detection_ratio": statistics.median(ratios)}
+
+
+def differences(one: list[Event], other: list[Event]) -> int:
+    """Count the starts and ends of either that the other does not have, at about the same time and place."""
+    count = 0
+    for kind in ("start", "end"):
+        left = [event for event in other if event.type == kind]
+        for event in (event for event in one if event.type == kind):
+            same = [candidate for candidate in left if _same(event, candidate)]
+            count += not same
+            if same:
+                left.remove(same[0])
+        count += len(left)
+    return count
+
+
+def memory() -> Iterator[Figures]:
+    """Read the most memory that a daemon with one camera takes, and with four."""
+    for name, cameras in (("memory_one_mb", 1), ("memory_four_mb", 4)):
+        with bench_daemon(CLIP, cameras) as daemon:
+            daemon.first_frame()
+            time.sleep(MEMORY_SECONDS)
+            most = daemon.memory()
+        yield {} if most is None else {name: most / 1e6}
+
+
+def start() -> Iterator[Figures]:
+    """Measure how soon a daemon has analysed its first frame: the median of some starts."""
+    seconds = []
+    for _ in range(STARTS):
+        with bench_daemon(CLIP, 1) as daemon:
+            seconds.append(daemon.first_frame())
+        yield {}
+    yield {"start_seconds": statistics.median(seconds)}
+
+
+#: Each yields nothing or figures, `steps` times in all.
+MEASUREMENTS: tuple[tuple[str, Callable[[], Iterator[Figures]], int], ...] = (
+    ("work of two workers", work, TURNS + 1),
+    ("detection", detection, DETECTION_TURNS + 1),
+    ("memory", memory, 2),
+    ("start", start, STARTS + 1),
+)
+
+
+def _play(workers: int, interval: float = 0.0, heard: Callable[[Event], None] = lambda _: None) -> Moment:
+    with Rig(workers, interval, heard=heard) as rig:
+        return rig.measure()
+
+
+def _seconds(act: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    act()
+    return time.perf_counter() - started
+
+
+def _same(one: Event, other: Event) -> bool:
+    def centre(event: Event) -> tuple[float, float]:
+        box = event.face.box
+        return box.x + box.width / 2, box.y + box.height / 2
+
+    apart = max(abs(a - b) for a, b in zip(centre(one), centre(other), strict=True))
+    return abs(one.time - other.time) <= TOLERANCE and apart <= NEAR

@@ -1,0 +1,68 @@
+"""The daemon, whose analysis ails: `python -m tests.parts.ailing AILMENT run --config …`.
+
+AILMENT is `slow` (a tenth of the speed), `hangs` or `raises once` (from the thirtieth picture on, said in the log), or
+`raises` (always).
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge.cli import main
+from edge.events import Box
+from edge.faces import Image
+from edge.pipeline import Analyser
+from edge.tracking import Observation
+from tests.parts.daemon import Daemon
+
+SLOWER, HEALTHY = 10, 30
+Look = Callable[[Analyser, Image, Sequence[Box] | None], list[Observation]]
+
+
+class AilingDaemon(Daemon):
+    """A daemon whose analysis ails from its start on."""
+
+    def __init__(self, ailment: str, config: dict[str, Any], folder: Path, environment: dict[str, str]) -> None:
+        super().__init__(config, folder, environment=environment)
+        self.command[1:3] = ["-m", "tests.parts.ailing", ailment]
+
+
+def _run(ailment: str, arguments: list[str]) -> None:
+    look: Look = Analyser.__call__
+    number = itertools.count()
+
+    def slow(analyser: Analyser, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
+        started = time.monotonic()
+        found = look(analyser, image, places)
+        time.sleep((SLOWER - 1) * (time.monotonic() - started))
+        return found
+
+    def hangs(analyser: Analyser, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
+        if next(number) == HEALTHY:
+            print("ailing: hangs", flush=True)
+            threading.Event().wait()
+        return look(analyser, image, places)
+
+    def raises_once(analyser: Analyser, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
+        if next(number) == HEALTHY:
+            raise ValueError("ailing: raises")
+        return look(analyser, image, places)
+
+    def raises(*_: object) -> list[Observation]:
+        raise ValueError("ailing: raises")
+
+    ailing: dict[str, Callable[..., list[Observation]]]
+    ailing = {"slow": slow, "hangs": hangs, "raises once": raises_once, "raises": raises}
+    setattr(Analyser, "__call__", ailing[ailment])  # noqa: B010 - mypy takes no assignment to a method
+    sys.argv[1:] = arguments
+    main()
+
+
+if __name__ == "__main__":
+    _run(sys.argv[1], sys.argv[2:])

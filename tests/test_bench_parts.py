@@ -1,0 +1,97 @@
+"""What `make bench` measures with: numbered pictures, their ages, what is compared with a peer."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge.bench.rows import BARS, MEASUREMENTS
+from tests import bench
+from tests.bench import CAMERAS, MORE_BARS, RATE, ages_of, seconds_where_equal
+from tests.parts.clocked import BITS, Seen, number_of, number_picture, numbered_clip, watch_slowly
+from tests.parts.samples import portrait
+from tests.scenes import read_clip
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.parametrize("number", [0, 1, 4095, (1 << BITS) - 1])
+def test_a_drawn_number_is_read(number):
+    assert number_of(number_picture(portrait(), number)) == number
+
+
+def test_numbers_survive_the_encoder(tmp_path):
+    numbered_clip(tmp_path / "clip.mp4", RATE, 3.5)
+    assert [number_of(picture) for picture in read_clip(tmp_path / "clip.mp4")] == list(range(35))
+
+
+def test_ages_count_from_when_a_frame_was_sent():
+    began = 1000.0
+    frames = [
+        Seen(50, began + 5.0, began + 5.1, 0.0),
+        Seen(52, began + 5.4, began + 5.6, 0.2),
+        Seen(60, began + 6.03, began + 6.23, None),
+    ]
+    ages, apart = ages_of(frames)
+    assert [age for _, age in ages] == pytest.approx([0.1, 0.4, 0.23])
+    assert [moment for moment, _ in ages] == [frame.done for frame in frames]
+    assert apart == pytest.approx([0.0, 0.0], abs=1e-9)
+    assert max(ages_of([*frames, Seen(61, began + 6.6, began + 6.7, 0.1)])[1]) == pytest.approx(0.4)
+
+
+def test_frames_are_watched_slowly_and_the_newest_is_taken(clips, rtsp_server):
+    numbered_clip(clips / "clip.mp4", RATE, 8)
+    each = 0.2
+    (frames,) = watch_slowly([rtsp_server.url("clip.mp4", loop=False)], 4.0, 1, each)
+    numbers = [frame.number for frame in frames]
+    assert len(frames) >= 5
+    assert numbers == sorted(set(numbers))
+    assert numbers[-1] - numbers[0] > len(numbers) - 1, "frames that nobody had time for are skipped"
+    assert all(frame.done - frame.captured >= each for frame in frames)
+
+
+def test_only_frames_with_as_many_faces_are_compared():
+    assert seconds_where_equal([(1.0, 1), (9.0, 2), (3.0, 0)], [1, 1, 0]) == 2.0
+    with pytest.raises(AssertionError, match="in 1 of 3 frames only"):
+        seconds_where_equal([(1.0, 1), (9.0, 2), (3.0, 1)], [1, 1, 0])
+
+
+def test_a_row_by_its_name_as_json():
+    command = [sys.executable, "-m", "tests.bench", "--short", "--json", "reconnects"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    document = json.loads(done.stdout)
+    assert document.keys() == {"reconnect_bytes", "reconnect_fds", "reconnect_threads"}
+    assert (document["reconnect_fds"], document["reconnect_threads"]) == (0, 0)
+    assert done.returncode == (document["reconnect_bytes"] > MORE_BARS["reconnect_bytes"].value)
+
+
+def test_a_row_that_cannot_be_measured_leaves_the_others(monkeypatch, capsys):
+    def broken(_folder, _short):
+        raise AssertionError("no such server")
+
+    def whole(_folder, _short):
+        return {"reconnect_fds": 0.0}
+
+    monkeypatch.setattr(bench, "ROWS", (broken, whole))
+    monkeypatch.setattr(sys, "argv", ["bench", "--json", "broken", "whole"])
+    assert bench.main() == 1
+    said = capsys.readouterr()
+    assert json.loads(said.out) == {"reconnect_fds": 0.0}
+    assert said.err == "FAILED broken: no such server\n"
+    monkeypatch.setattr(sys, "argv", ["bench", "whole"])
+    assert bench.main() == 0
+    assert capsys.readouterr().out == "held   reconnect_fds 0 (bar ≤ 0): descriptors left by them\n"
+
+
+def test_four_cameras_are_counted_against_what_was_sent(tmp_path):
+    figures = bench.four_cameras(tmp_path, True)
+    assert 0.05 < figures["four_cameras_share"] < 1.1
+    assert CAMERAS == 4
+
+
+def test_every_row_has_a_bar_and_no_two_rows_a_name():
+    names = [measure.__name__ for _, measure, _ in MEASUREMENTS] + [row.__name__ for row in bench.ROWS]
+    assert len(names) == len(set(names))
+    assert not BARS.keys() & MORE_BARS.keys()
