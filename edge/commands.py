@@ -55,6 +55,16 @@ class Request:
     correlation: bytes | None = None
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A command that was carried out: when (monotonic, seconds), what it was, and its answer."""
+
+    time: float
+    camera: str | None
+    payload: bytes
+    answer: dict[str, Any]
+
+
 class Commands:
     """Takes commands, carries them out in a thread of its own, answers them.
 
@@ -73,7 +83,7 @@ class Commands:
         self._send = send
         self._count = metrics.commands
         self._waiting: queue.Queue[Request | None] = queue.Queue(WAITING)
-        self._answered: OrderedDict[str, tuple[float, dict[str, Any]]] = OrderedDict()
+        self._answered: OrderedDict[str, Answered] = OrderedDict()
         self._log = BoundedLog()
         self._busy_since: float | None = None
         self._leave = threading.Event()
@@ -132,12 +142,12 @@ class Commands:
         try:
             document = _decode(request.payload)
             answer["id"] = name = _id_of(document)
-            known = self._known(name)
+            known = self._known(name, request)
             if known is not None:
                 self._count["repeated"].inc()
                 return known
-            self._remember(name, answer)
             command, arguments = self._check(document)
+            self._answered[name] = Answered(time.monotonic(), request.camera, request.payload, answer)
         except CommandError as error:
             answer["error"] = str(error)
             self._drop("refused", f"a command was refused: {error}")
@@ -174,17 +184,19 @@ class Commands:
             raise CommandError(f"{command} is not allowed; it can be, with commands.allow in the settings")
         return command, arguments
 
-    def _known(self, name: str) -> dict[str, Any] | None:
+    def _known(self, name: str, request: Request) -> dict[str, Any] | None:
+        """Return the answer that a command with this id got. Raises `CommandError` if that was another command."""
         now = time.monotonic()
         while self._answered and (
-            len(self._answered) > REMEMBERED or now - next(iter(self._answered.values()))[0] > REMEMBER
+            len(self._answered) > REMEMBERED or now - next(iter(self._answered.values())).time > REMEMBER
         ):
             self._answered.popitem(last=False)
         found = self._answered.get(name)
-        return found[1] if found else None
-
-    def _remember(self, name: str, answer: dict[str, Any]) -> None:
-        self._answered[name] = time.monotonic(), answer
+        if found is None:
+            return None
+        if (found.camera, found.payload) != (request.camera, request.payload):
+            raise CommandError("id: was that of another command within ten minutes; give each command one of its own")
+        return found.answer
 
 
 class BoundedLog:

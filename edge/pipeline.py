@@ -34,8 +34,8 @@ TICKET_TIMEOUT = 5.0
 #: What raises costs a frame; this often within a minute, the process gives up.
 FAILURES_PER_MINUTE = 5
 IDLE = 0.2
-#: A worker inside one analysis for longer than this makes no progress. A process that hangs ends this much after the
-#: time of the watchdog, which is to be 5 s at most.
+#: A worker inside one analysis for longer than this makes no progress. That it is noticed, and the end of the process,
+#: are to add 5 s at most to the time of the watchdog.
 STUCK = 4.0
 
 

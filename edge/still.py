@@ -43,7 +43,7 @@ def find_faces(image: Image, find: Find) -> list[Face]:
     height, width = image.shape[:2]
     with_room = _with_room(image, find)
     if any(face.box[2] > FILLS * min(height, width) and face.confidence >= CERTAIN for face in with_room):
-        return _sorted(with_room)
+        return _sorted(_distinct([*with_room, *find(image)]))
     at_once = list(find(image))
     if at_once:
         return _sorted([_looked_at_closely(face, image, find) or face for face in _distinct(at_once)])

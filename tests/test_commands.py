@@ -76,8 +76,8 @@ def test_a_command_is_carried_out_and_answered_where_it_wants_to_be(make):
 
 def test_an_id_that_came_before_is_answered_alike_and_not_carried_out(make, monkeypatch):
     asked = make()
-    for payload in ({"id": "1", "command": "pause"}, {"id": "1", "command": "resume"}):
-        asked.ask(payload)
+    for _ in range(2):
+        asked.ask({"id": "1", "command": "pause"})
         assert asked.answer() == {"id": "1", "ok": True, "error": None}
     assert [name for name, *_ in asked.calls] == ["pause"]
     assert asked.counts() == {"done": 1, "repeated": 1}
@@ -85,6 +85,26 @@ def test_an_id_that_came_before_is_answered_alike_and_not_carried_out(make, monk
     asked.ask({"id": "1", "command": "resume"})
     asked.answer()
     assert [name for name, *_ in asked.calls] == ["pause", "resume"], "ten minutes later"
+
+
+def test_an_id_of_another_command_is_refused(make):
+    asked = make()
+    asked.ask({"id": "1", "command": "pause"}, camera="door")
+    asked.answer()
+    for payload, camera in (({"id": "1", "command": "resume"}, "door"), ({"id": "1", "command": "pause"}, "hall")):
+        asked.ask(payload, camera=camera)
+        answer = asked.answer()
+        assert not answer["ok"]
+        assert "another command" in answer["error"]
+    assert asked.counts() == {"done": 1, "refused": 2}
+
+
+def test_a_refused_command_takes_no_id(make):
+    asked = make()
+    asked.ask({"id": "1", "command": "puase"})
+    assert not asked.answer()["ok"]
+    asked.ask({"id": "1", "command": "pause"})
+    assert asked.answer()["ok"]
 
 
 def test_ids_are_remembered_up_to_a_bound(make, monkeypatch):

@@ -127,7 +127,7 @@ def test_retained_repeated_and_malformed_commands_and_an_answer_elsewhere(
     subscriber.publish(topic, b"x" * 1_000_000)
     counted("oversized", 1)
     assert daemon.value(PAUSED) == 0
-    first, second = ask(subscriber, "pause", "cam", "same"), ask(subscriber, "resume", "cam", "same")
+    first, second = (ask(subscriber, "pause", "cam", "same") for _ in range(2))
     assert first == second
     counted("repeated", 1)
     assert daemon.value(PAUSED, camera="cam") == 1

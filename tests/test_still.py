@@ -68,6 +68,16 @@ def test_small_face_in_a_large_picture(detector):
     np.testing.assert_allclose(face.landmarks[[LEFT_EYE, RIGHT_EYE]], expected, atol=6)
 
 
+def test_small_face_beside_one_that_fills_the_picture():
+    large, small = face_at((60, 60, 95, 95)), face_at((130, 5, 10, 10))
+
+    def find(image):
+        return [large] if image.shape[0] > 100 else [small]
+
+    found = find_faces(np.zeros((100, 160), np.uint8), find)
+    assert [face.box[2] for face in found] == [95, 10]
+
+
 def test_face_that_fills_the_picture(detector):
     picture = portrait()
     (whole,) = detector(picture)

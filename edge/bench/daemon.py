@@ -18,6 +18,8 @@ import yaml
 from edge.bench.rig import BenchError
 
 HOST = "127.0.0.1"
+#: The daemon is on this machine, whatever proxy the environment names.
+DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 START_TIMEOUT, STOP_TIMEOUT = 60.0, 10.0
 ANALYSED = re.compile(r"^emotion_edge_frames_analysed_total\{.*\} (\S+)$", re.MULTILINE)
 
@@ -54,7 +56,7 @@ class BenchDaemon:
     def analysed(self) -> float:
         """Return how many frames of all cameras were analysed so far."""
         try:
-            with urllib.request.urlopen(self._address, timeout=5) as answer:  # noqa: S310 - always http
+            with DIRECTLY.open(self._address, timeout=5) as answer:
                 return sum(float(count) for count in ANALYSED.findall(answer.read().decode()))
         except OSError:  # it does not listen yet
             return 0.0
@@ -92,7 +94,8 @@ def bench_daemon(clip: Path, cameras: int) -> Iterator[BenchDaemon]:
         with log.open("wb") as output:
             started = time.perf_counter()
             command = [sys.executable, "-m", "edge.cli", "run", "--config", str(config)]
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+            # `-m` looks for modules in the working directory first: not in the user's.
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd=folder)
         try:
             yield BenchDaemon(process, metrics, log, started)
         finally:
