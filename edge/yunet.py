@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +56,9 @@ class YuNet:
 
     def __init__(self, content: bytes, threshold: float) -> None:
         model, nothing = np.frombuffer(content, np.uint8), np.zeros(0, np.uint8)
-        with _hushed():
-            self._network: Any = cv2.FaceDetectorYN.create(
-                "onnx", model, nothing, (SIDE, SIDE), threshold, OVERLAP, MOST_FACES
-            )
+        self._network: Any = cv2.FaceDetectorYN.create(
+            "onnx", model, nothing, (SIDE, SIDE), threshold, OVERLAP, MOST_FACES
+        )
 
     def __call__(self, image: Image) -> list[Face]:
         """Find the faces of a BGR (height, width, 3) or grey (height, width) picture, largest first."""
@@ -86,14 +83,3 @@ def _face(row: Floats, scale: float) -> Face:
     landmarks = np.array([left_eye, right_eye, nose, mouth, (x, level), (x + width, level)], np.float32)
     box = (x, y + FOREHEAD * height, width, (1 - FOREHEAD) * height)
     return Face(box, float(row[14]), landmarks)
-
-
-@contextmanager
-def _hushed() -> Iterator[None]:
-    """Keep what OpenCV writes about a model to itself: what matters of it is raised."""
-    before = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        yield
-    finally:
-        cv2.utils.logging.setLogLevel(before)
