@@ -248,6 +248,10 @@ def test_start_gives_the_first_weights(straight, tmp_path):
     ("change", "what"),
     [
         ({"architecture.stages": [12]}, r"start\.keras: layer conv2d_\w+ has weights .*8\).*wants .*12\)"),
+        (
+            {"architecture.stages": [12], "architecture.stem": 2},
+            r"start\.keras: layer conv2d_\w+ has weights .*wants .*12\)",
+        ),
         ({"architecture.blocks": 2}, r"start\.keras: "),
     ],
 )
@@ -258,6 +262,20 @@ def test_start_of_another_architecture_is_refused(straight, tmp_path, change, wh
     with pytest.raises(CheckpointError, match=what) as error:
         fit(TRAIN, VALIDATION, changed(CONFIG, {"training.start": str(start), **change}), tmp_path / "run")
     assert "\n" not in str(error.value)
+
+
+def test_narrower_network_starts_with_the_first_channels(straight, tmp_path):
+    _, wide = straight("float32")
+    run, _ = straight("float32")
+    start = tmp_path / "start.keras"
+    fit(TRAIN, VALIDATION, CONFIG, run).save(start)
+    still = {"training.start": str(start), "training.learning_rate": 1e-12, "training.epochs": 1}
+    config = changed(CONFIG, {**still, "architecture.stages": [5], "training.device": "cpu"})
+    model = fit(TRAIN, VALIDATION, config, tmp_path / "run")
+    for name, found, wanted in zip([weight.path for weight in model.weights], weights(model), wide, strict=True):
+        if "moving" not in name:
+            np.testing.assert_allclose(found, wanted[tuple(map(slice, found.shape))], atol=1e-6)
+    assert any(found.shape != wanted.shape for found, wanted in zip(weights(model), wide, strict=True))
 
 
 def test_start_that_is_no_network_is_refused(tmp_path):

@@ -127,7 +127,9 @@ class Training(_Section):
     )
     patience: int | None = Field(default=None, ge=1, description="stop early after so many epochs without a better one")
     keep: Literal["best", "last"] = Field(default="best", description="the weights of which epoch")
-    start: Path | None = Field(default=None, description=".keras file whose weights are where training starts")
+    start: Path | None = Field(
+        default=None, description=".keras file whose weights are where training starts; may have more channels"
+    )
     distillation: Distillation | None = None
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="gpu: refuse to train without one")

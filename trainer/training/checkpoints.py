@@ -19,6 +19,7 @@ from trainer.quiet import silence
 from trainer.training.run_folder import CheckpointError, unreadable
 
 Arrays = list[npt.NDArray[Any]]
+Shapes = list[tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -119,15 +120,23 @@ def save_network(network: keras.Model, path: Path) -> None:
         raise cannot_write(path, error) from None
 
 
-def copy_weights(path: Path, source: keras.Model, target: keras.Model) -> None:
+def copy_weights(path: Path, source: keras.Model, target: keras.Model, *, narrower: bool = False) -> None:
     """Give `target` the weights of `source`, which was read from `path`.
+
+    Args:
+        path: for the message.
+        source: has the weights.
+        target: gets them.
+        narrower: `target` may have fewer channels inside; it gets the first of each layer, from which training goes on
+            better than from nothing.
 
     Raises:
         CheckpointError: the layers differ; the message names the first that does.
     """
+    narrower = narrower and _ends(source) == _ends(target)
     theirs, ours = _shapes(source), _shapes(target)
     for number, (found, wanted) in enumerate(zip(theirs, ours, strict=False)):
-        if found[1:] != wanted[1:]:
+        if found[1:] != wanted[1:] and not (narrower and _has_channels(found[1], wanted[1])):
             raise CheckpointError(
                 f"{path}: layer {found[0]} has weights {found[1]}, and the architecture wants {wanted[1]} in "
                 f"{wanted[0]}, its layer {number + 1} with weights; name a file of the same architecture, input and "
@@ -137,9 +146,23 @@ def copy_weights(path: Path, source: keras.Model, target: keras.Model) -> None:
         raise CheckpointError(
             f"{path}: has {len(theirs)} layers with weights, and the architecture {len(ours)}; name a file of the same"
         )
-    target.set_weights(source.get_weights())
+    pairs = zip(source.get_weights(), target.get_weights(), strict=True)
+    target.set_weights([found[tuple(map(slice, wanted.shape))] for found, wanted in pairs])
 
 
-def _shapes(model: keras.Model) -> list[tuple[str, list[tuple[int, ...]]]]:
+def _ends(model: keras.Model) -> tuple[int, int]:
+    """Return the number of colours and of classes."""
+    return model.input_shape[-1], model.output_shape[-1]
+
+
+def _has_channels(found: Shapes, wanted: Shapes) -> bool:
+    """Tell whether weights have the channels wanted, their last two dimensions, or more, and are the same else."""
+    return len(found) == len(wanted) and all(
+        len(one) == len(other) and one[:-2] == other[:-2] and all(np.greater_equal(one, other))
+        for one, other in zip(found, wanted, strict=True)
+    )
+
+
+def _shapes(model: keras.Model) -> list[tuple[str, Shapes]]:
     """Return name and shapes of the weights of each layer that has any."""
     return [(layer.name, [tuple(w.shape) for w in layer.weights]) for layer in model.layers if layer.weights]

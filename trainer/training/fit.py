@@ -153,7 +153,7 @@ def _learner(config: Config, classes: int, steps: int) -> keras.Model:
     model = build(config.architecture, config.crop.shape(), classes)
     if config.training.start:
         start = checkpoints.load_network(config.training.start)
-        checkpoints.copy_weights(config.training.start, start, model)
+        checkpoints.copy_weights(config.training.start, start, model, narrower=True)
     optimizer = optimiser(config.training, steps)
     optimizer.build(model.trainable_variables)
     # Without its compiler JAX would run operation by operation; TensorFlow's changes the result in the last bits.
