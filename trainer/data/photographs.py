@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -39,6 +40,24 @@ class Photograph:
     def side(self) -> float:
         """Side of the enlarged stored face, pixels."""
         return float(SIDE * np.hypot(*self.to_picture[:, 0]))
+
+
+def photographs(faces: Image, count: int, seed: int, grounds: Sequence[Image] = ()) -> Iterator[tuple[int, Photograph]]:
+    """Compose photographs of stored faces.
+
+    Args:
+        faces: uint8 (n, 48, 48), grey.
+        count: how many, each of another face.
+        seed: of the choice of faces and grounds, and of the composition.
+        grounds: uint8 BGR (480, 640, 3) each; without any they are drawn.
+
+    Yields:
+        The row of the face and the photograph.
+    """
+    rng = np.random.default_rng(seed)
+    for row in rng.permutation(len(faces))[:count]:
+        ground = grounds[int(rng.integers(len(grounds)))] if grounds else None
+        yield int(row), photograph(faces[row], rng, ground)
 
 
 def photograph(face: Image, rng: np.random.Generator, ground: Image | None = None) -> Photograph:

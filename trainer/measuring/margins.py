@@ -17,7 +17,7 @@ from edge.faces import CropRule, Detector, crop
 from trainer.data.alignment import landmarks_of
 from trainer.data.augment import plain_crops
 from trainer.data.datasets import without_leaks
-from trainer.data.photographs import photograph
+from trainer.data.photographs import photographs
 from trainer.data.readers.ferplus import read_ferplus
 from trainer.measuring.on_photographs import face_of
 from trainer.measuring.protocols import most_voted
@@ -76,12 +76,10 @@ def measure(model: Path, data: Path, cache: Path, count: int, seed: int) -> Marg
         _right(classifier, plain_crops(stored_faces, landmarks, rule), truth)
         for rule in track(flat, "stored faces", console=console)
     ]
-    rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(faces))[:count]
+    total = min(count, len(faces))
     detector = Detector()
     right, found = np.zeros(len(flat)), 0
-    for row in track(chosen, "photographs", console=console):
-        scene = photograph(faces.images[row], rng)
+    for row, scene in track(photographs(faces.images, count, seed), "photographs", total=total, console=console):
         face = face_of(scene, detector(scene.picture))
         if face is None:
             continue
@@ -89,10 +87,8 @@ def measure(model: Path, data: Path, cache: Path, count: int, seed: int) -> Marg
         crops = np.stack([crop(scene.picture, face.landmarks, rule, classifier.colour) for rule in flat])
         right += [classifier.logits(each).argmax() == truth[row] for each in crops]
     shape = len(rules), len(rules[0])
-    shares = right / max(len(chosen), 1)
-    return Margins(
-        rules, np.reshape(stored, shape), shares.reshape(shape), found / max(len(chosen), 1), (len(faces), len(chosen))
-    )
+    shares = right / max(total, 1)
+    return Margins(rules, np.reshape(stored, shape), shares.reshape(shape), found / max(total, 1), (len(faces), total))
 
 
 def grid(own: CropRule) -> list[list[CropRule]]:

@@ -19,7 +19,7 @@ from edge.bundle import read_bundle
 from edge.classify import PictureClassifier, Portrait
 from edge.faces import Detector, Face
 from trainer.data.datasets import DataError, without_leaks
-from trainer.data.photographs import HEIGHT, LARGEST, SMALLEST, WIDTH, Photograph, photograph
+from trainer.data.photographs import HEIGHT, LARGEST, SMALLEST, WIDTH, Photograph, photographs
 from trainer.data.readers.ferplus import read_ferplus
 from trainer.measuring.protocols import most_voted
 
@@ -130,18 +130,18 @@ def measure(model: Path, data: Path, count: int, seed: int, grounds: Path | None
         raise DataError(f"{model}: knows other classes than FER+; the photographs are made of FER+ faces")
     classify = PictureClassifier(bundle, THRESHOLD)
     pictures = read_grounds(grounds, Detector(THRESHOLD)) if grounds else []
-    rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(eight.rows))[:count]
-    given = {light: np.full(len(chosen), NOT_FOUND, np.intp) for light in LIGHTS}
-    sides = np.zeros(len(chosen))
-    for row, which in enumerate(track(chosen, "photographs", console=Console(stderr=True), transient=True)):
-        ground = pictures[rng.integers(len(pictures))] if pictures else None
-        scene = photograph(faces.images[eight.rows[which]], rng, ground)
-        sides[row] = scene.side
+    images = faces.images[eight.rows]
+    total = min(count, len(images))
+    given = {light: np.full(total, NOT_FOUND, np.intp) for light in LIGHTS}
+    chosen, sides = np.zeros(total, np.intp), np.zeros(total)
+    composed = photographs(images, count, seed, pictures)
+    progress = track(composed, "photographs", total=total, console=Console(stderr=True), transient=True)
+    for number, (row, scene) in enumerate(progress):
+        chosen[number], sides[number] = row, scene.side
         for light, shown in LIGHTS.items():
             portrait = face_of(scene, classify(shown(scene)))
             if portrait is not None:
-                given[light][row] = faces.labels.index(portrait.emotion)
+                given[light][number] = faces.labels.index(portrait.emotion)
     return Answers(faces.labels, eight.truth[chosen], sides, given)
 
 

@@ -24,6 +24,7 @@ from trainer.training import checkpoints, curves, devices
 from trainer.training.adjustment import adjust
 from trainer.training.batches import Batches, class_weights, smoothed, steps_of
 from trainer.training.checkpoints import State
+from trainer.training.cpu_layers import with_cpu_layers
 from trainer.training.distil import taught
 from trainer.training.judge import MEASURED, Judge, float32_network
 from trainer.training.optimisers import optimiser
@@ -150,7 +151,7 @@ def _targets(train: Samples, training: Training, run: Path) -> tuple[Floats, Flo
 
 def _learner(config: Config, classes: int, steps: int) -> keras.Model:
     keras.mixed_precision.set_global_policy(config.training.precision)
-    model = build(config.architecture, config.crop.shape(), classes)
+    model = with_cpu_layers(build(config.architecture, config.crop.shape(), classes))
     if config.training.start:
         start = checkpoints.load_network(config.training.start)
         checkpoints.copy_weights(config.training.start, start, model, narrower=True)
