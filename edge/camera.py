@@ -180,6 +180,10 @@ class Camera:
         series = self._metrics.camera(self.name, () if self._aggregate else labels)
         self._lane.change_model(series, self._closed, changed)
 
+    def wanted(self, time: float) -> bool:
+        """Tell whether a frame at `time` would be analysed, as far as that depends on its time."""
+        return self._gate.wanted(time)
+
     def captured(self, frame: Frame) -> Frame | None:
         """Count a frame that was read; returns it as it is to be analysed, none if it is not."""
         self._series.frames_captured.inc(1 + frame.skipped + frame.broken)

@@ -12,8 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
+
 from edge.faces import Image
 
+#: In place of a picture that could not be decoded, or was not wanted.
+NOTHING: Image = np.zeros((0, 0, 3), np.uint8)
 #: So many frames of a recording that is played as fast as it goes are read ahead, so that no worker waits for one.
 AHEAD = 3
 #: Share of the interval between frames by which the next one may be away, or late, to be worth waiting for.
@@ -34,6 +38,7 @@ class Frame:
         lag: seconds the stream was behind before `read()`, less the least seen; none where the source has no clock.
         skipped: frames thrown away before this one because the stream had fallen behind.
         broken: frames before this one that could not be decoded.
+        refused: nobody wanted it, so its picture was not made.
     """
 
     image: Image
@@ -43,6 +48,21 @@ class Frame:
     lag: float | None = None
     skipped: int = 0
     broken: int = 0
+    refused: bool = False
+
+
+#: Tells by its time whether a frame is wanted; asked once for each. Who wants none saves making a picture of it.
+Wanted = Callable[[float], bool]
+
+
+def every(_time: float) -> bool:
+    """Want every frame."""
+    return True
+
+
+def picture(ok: bool, image: object) -> Image:
+    """Return the picture of OpenCV's answer; an empty one in place of none."""
+    return np.asarray(image, np.uint8) if ok and image is not None else NOTHING
 
 
 class CaptureError(Exception):
@@ -69,7 +89,7 @@ class Source(Protocol):
     def open(self, patience: float) -> None:
         """Open, or open again; a read may last `patience` seconds. Raises `CaptureError`."""
 
-    def read(self) -> Frame:
+    def read(self, wanted: Wanted = every) -> Frame:
         """Wait for the next frame and return it. Raises `CaptureError`, `FallenBehindError`."""
 
     def explain(self, error: CaptureError) -> CaptureError:

@@ -41,7 +41,7 @@ class Script:
             self.steps.pop(0)
             raise CaptureError("refused", "not today")
 
-    def read(self):
+    def read(self, _wanted):
         step = self.steps.pop(0) if self.steps else "block"
         if step == "block":
             self.release.wait(20)
@@ -65,6 +65,9 @@ class Ears:
         self.said = []
         self.frames = []
         self.kept = kept
+
+    def wanted(self, _time):
+        return True
 
     def captured(self, frame):
         self.frames.append(frame.time)
@@ -217,7 +220,7 @@ def test_what_the_listener_refuses_is_not_put_into_the_slot(capture):
 def test_slow_source_is_opened_with_more_patience_the_next_time(capture, monkeypatch):
     script = Script([])
     clock = iter(range(0, 1000, 4))
-    monkeypatch.setattr(script, "read", lambda: frame_at(next(clock), script))
+    monkeypatch.setattr(script, "read", lambda _wanted: frame_at(next(clock), script))
     _, ears = capture(script)
     eventually(lambda: script.opened >= 2, 5, "second opening")
     assert script.patience == 20
