@@ -113,6 +113,18 @@ def test_lost_source_is_opened_again(capture):
     assert (script.opened, script.closed) == (2, 1)
 
 
+def test_time_outs_that_hold_are_logged_once(capture, caplog):
+    caplog.set_level("INFO")
+    lost = CaptureError("ended", "gone")
+    _, ears = capture(Script([1, lost, 2, lost, 3]))
+    eventually(lambda: ears.frames == [1, 2, 3], 5, "frames after two losses")
+    (said,) = (record.message for record in caplog.records if "time-outs" in record.message)
+    assert said == (
+        "camera test: time-outs: 20 s to open; stalled after 3 s or 5 frame intervals without a frame, whichever is "
+        "longer, 8 s until the rate is known"
+    )
+
+
 def test_refused_source_is_tried_again_with_growing_pauses(capture, monkeypatch):
     pauses = []
     monkeypatch.setattr(edge.patience, "BACK_OFF", (0.01, 0.02, 0.04))
