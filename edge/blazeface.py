@@ -84,7 +84,9 @@ def merge(confidences: Floats, values: Floats, overlap: float) -> list[tuple[flo
         same = iou(values[best], values[order]) > overlap
         same[0] = True
         group = order[same]
-        merged.append((float(confidences[best]), np.average(values[group], axis=0, weights=confidences[group])))
+        weights = confidences[group]
+        mean = (values[group] * weights[:, None]).sum(axis=0) / weights.sum()
+        merged.append((float(confidences[best]), mean))
         order = order[~same]
     return merged
 
@@ -93,8 +95,9 @@ def iou(one: Floats, many: Floats) -> Floats:
     """Intersection over union of a row (centre x and y, width, height, …) with each of many."""
     low = np.maximum(one[:2] - one[2:4] / 2, many[:, :2] - many[:, 2:4] / 2)
     high = np.minimum(one[:2] + one[2:4] / 2, many[:, :2] + many[:, 2:4] / 2)
-    shared = np.prod(np.clip(high - low, 0, None), axis=1)
-    union = np.prod(one[2:4]) + np.prod(many[:, 2:4], axis=1) - shared
+    sides = np.maximum(high - low, 0)
+    shared = sides[:, 0] * sides[:, 1]
+    union = one[2] * one[3] + many[:, 2] * many[:, 3] - shared
     return np.asarray(shared / np.maximum(union, 1e-6), np.float32)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from edge.capture import Capture, SourceFactory
 from edge.events import Box, EndReason, Event, EventFace, event_id, state
-from edge.frames import Frame, Reason, Slot
+from edge.frames import AHEAD, Frame, Reason, Slot
 from edge.gate import Gate
 from edge.metrics import Metrics
 from edge.pipeline import TICKET_TIMEOUT, Lane, Pipeline
@@ -102,7 +102,9 @@ class Camera:
         self._aggregate = least_people is not None
         self._series = metrics.camera(name, () if self._aggregate else labels)
         self._summary = Summary(node, name, labels, model, least_people or 0)
-        self._slot = Slot(settings.recorded, pipeline.wake, self._series.frames_dropped["replaced"].inc)
+        replaced = self._series.frames_dropped["replaced"].inc
+        ahead = AHEAD if settings.pace == "fast" else 1
+        self._slot = Slot(settings.recorded, pipeline.wake, replaced, ahead)
         tracker = Tracker(rules)
         counts = FaceFilter(settings.zones, settings.masks, settings.min_face)
         self._lane = Lane(self._slot, tracker, metrics, self._series, self._analysed, counts, Schedule(interval))
@@ -177,6 +179,10 @@ class Camera:
 
         series = self._metrics.camera(self.name, () if self._aggregate else labels)
         self._lane.change_model(series, self._closed, changed)
+
+    def wanted(self, time: float) -> bool:
+        """Tell whether a frame at `time` would be analysed, as far as that depends on its time."""
+        return self._gate.wanted(time)
 
     def captured(self, frame: Frame) -> Frame | None:
         """Count a frame that was read; returns it as it is to be analysed, none if it is not."""

@@ -29,6 +29,9 @@ SourceFactory = Callable[[CameraSettings, threading.Event], Source]
 class CaptureEvents(Protocol):
     """Who wants to know what a capture does; called from its thread."""
 
+    def wanted(self, time: float) -> bool:
+        """Tell whether a frame at `time` would be analysed, as far as that depends on its time."""
+
     def captured(self, frame: Frame) -> Frame | None:
         """A frame was read; returns what is to be analysed of it, if anything is."""
 
@@ -217,13 +220,17 @@ class _Reader(threading.Thread):
 
     def _next(self) -> Frame:
         try:
-            return self._busy("read", self._shared.stall.seconds(), self.source.read)
+            return self._read_one()
         except FallenBehindError:
             self.source.close()
             if not self.abandoned.is_set():
                 self._shared.events.reopened()
                 self._open()
-            return self._busy("read", self._shared.stall.seconds(), self.source.read)
+            return self._read_one()
+
+    def _read_one(self) -> Frame:
+        wanted = self._shared.events.wanted
+        return self._busy("read", self._shared.stall.seconds(), lambda: self.source.read(wanted))
 
     def _take(self, frame: Frame) -> None:
         if self._frames == 0:

@@ -1,4 +1,4 @@
-"""A frame, what a source of frames is, and the slot that keeps the newest frame.
+"""A frame, what a source of frames is, and the slot where frames wait for a worker.
 
 A live source is read all the time and only its newest frame is kept, because a reader slower than its camera lags
 ever more (opencv#23430). A file waits instead and loses none.
@@ -7,12 +7,21 @@ ever more (opencv#23430). A file waits instead and loses none.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import numpy as np
+
 from edge.faces import Image
 
+#: In place of a picture that could not be decoded, or was not wanted.
+NOTHING: Image = np.zeros((0, 0, 3), np.uint8)
+#: So many frames of a recording that is played as fast as it goes are read ahead, so that no worker waits for one.
+AHEAD = 3
+#: Share of the interval between frames by which the next one may be away, or late, to be worth waiting for.
+SOON = 0.1
 #: Why a source gives no frames.
 Reason = Literal["auth", "not_found", "refused", "timeout", "tls", "codec", "ended", "unplugged", "unreadable"]
 
@@ -29,6 +38,7 @@ class Frame:
         lag: seconds the stream was behind before `read()`, less the least seen; none where the source has no clock.
         skipped: frames thrown away before this one because the stream had fallen behind.
         broken: frames before this one that could not be decoded.
+        refused: nobody wanted it, so its picture was not made.
     """
 
     image: Image
@@ -38,6 +48,21 @@ class Frame:
     lag: float | None = None
     skipped: int = 0
     broken: int = 0
+    refused: bool = False
+
+
+#: Tells by its time whether a frame is wanted; asked once for each. Who wants none saves making a picture of it.
+Wanted = Callable[[float], bool]
+
+
+def every(_time: float) -> bool:
+    """Want every frame."""
+    return True
+
+
+def picture(ok: bool, image: object) -> Image:
+    """Return the picture of OpenCV's answer; an empty one in place of none."""
+    return np.asarray(image, np.uint8) if ok and image is not None else NOTHING
 
 
 class CaptureError(Exception):
@@ -64,7 +89,7 @@ class Source(Protocol):
     def open(self, patience: float) -> None:
         """Open, or open again; a read may last `patience` seconds. Raises `CaptureError`."""
 
-    def read(self) -> Frame:
+    def read(self, wanted: Wanted = every) -> Frame:
         """Wait for the next frame and return it. Raises `CaptureError`, `FallenBehindError`."""
 
     def explain(self, error: CaptureError) -> CaptureError:
@@ -75,42 +100,65 @@ class Source(Protocol):
 
 
 class Slot:
-    """Holds one frame between the thread that reads and the workers that analyse.
+    """Holds frames between the thread that reads and the workers that analyse.
 
     Args:
-        keep_all: wait until the frame before was taken, instead of replacing it.
+        keep_all: wait for room instead of replacing the frame before.
         filled: called after each frame put in.
         dropped: called when a frame was replaced.
+        ahead: with `keep_all`, so many frames may wait.
+
+    Attributes:
+        keep_all: whether no frame is lost, however slow the workers.
     """
 
-    def __init__(self, keep_all: bool, filled: Callable[[], None], dropped: Callable[[], None]) -> None:
-        self._keep_all = keep_all
+    def __init__(self, keep_all: bool, filled: Callable[[], None], dropped: Callable[[], None], ahead: int = 1) -> None:
+        self.keep_all = keep_all
         self._filled = filled
         self._dropped = dropped
-        self._frame: Frame | None = None
+        self._ahead = ahead
+        self._frames: deque[Frame] = deque()
+        self._newest: float | None = None
+        self._interval = 0.0
         self._changed = threading.Condition()
 
     def put(self, frame: Frame, stopped: threading.Event) -> None:
         """Put a frame in; with `keep_all`, waits for room until `stopped`."""
+        replaced = False
         with self._changed:
-            if self._keep_all:
-                while self._frame is not None and not stopped.is_set():
+            if self.keep_all:
+                while len(self._frames) >= self._ahead and not stopped.is_set():
                     self._changed.wait(0.2)
                 if stopped.is_set():
                     return
-            replaced = self._frame is not None
-            self._frame = frame
+            else:
+                replaced = bool(self._frames)
+                self._frames.clear()
+                self._interval = 0.0 if self._newest is None else frame.captured - self._newest
+                self._newest = frame.captured
+            self._frames.append(frame)
         if replaced:
             self._dropped()
         self._filled()
 
     def take(self) -> Frame | None:
-        """Take the frame out; none if there is none."""
+        """Take the first frame out; none if there is none."""
         with self._changed:
-            frame, self._frame = self._frame, None
+            frame = self._frames.popleft() if self._frames else None
             self._changed.notify_all()
             return frame
 
-    def full(self) -> bool:
+    def waiting(self) -> bool:
         """Tell whether a frame waits."""
-        return self._frame is not None
+        return bool(self._frames)
+
+    def worth_waiting(self, now: float) -> float:
+        """Return for how many seconds a worker had better wait for the next frame; 0 if not at all.
+
+        That is when the one that waits is about to be replaced, by the interval between the last two.
+        """
+        if self._newest is None:
+            return 0.0
+        age = now - self._newest
+        late = (1 + SOON) * self._interval - age
+        return late if age >= (1 - SOON) * self._interval and late > 0 else 0.0

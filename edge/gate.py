@@ -35,12 +35,17 @@ class Gate:
         self._motion = Motion(settings.motion) if settings.motion else None
         self._following = following
 
+    def wanted(self, time: float) -> bool:
+        """Tell whether the frame at `time` may pass by its time; asked once for each, before its picture is made."""
+        return self._rate.due(time)
+
     def __call__(self, frame: Frame) -> Frame | Refusal:
         """Return the frame as it is to be analysed, or why it is not."""
-        if min(frame.image.shape[:2]) < LEAST_SIDE:
-            return "unusable"
-        if not self._rate.due(frame.time):
+        if frame.refused:
             return "rate"
+        if min(frame.image.shape[:2]) < LEAST_SIDE:
+            self._rate.take_back()  # the next one may be a picture
+            return "unusable"
         if self._motion is not None and not self._motion.seen(frame.image, frame.time) and not self._following():
             return "still"
         return frame if self._rotation is None else replace(frame, image=_turned(frame.image, self._rotation))
@@ -51,7 +56,7 @@ class Rate:
 
     def __init__(self, most: float) -> None:
         self._interval = 1 / most if most else 0.0
-        self._due = float("-inf")
+        self._due = self._before = float("-inf")
 
     def due(self, time: float) -> bool:
         """Tell whether the frame at `time` may pass."""
@@ -60,8 +65,13 @@ class Rate:
             return False
         # Counted from when it was due, so that a camera's rate that is no multiple of this one gives the right average.
         late = time - self._due >= self._interval
+        self._before = self._due
         self._due = (time if late else self._due) + self._interval
         return True
+
+    def take_back(self) -> None:
+        """Let another frame pass instead of the last that did."""
+        self._due = self._before
 
 
 class Motion:

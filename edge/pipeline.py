@@ -1,10 +1,10 @@
 """The worker threads and what ties them: the only file that starts analysis threads.
 
-Each camera is a lane that issues numbered tickets, one per frame. A ticket says where in the frame to look, by what the
-tracker expected K tickets before, K being how many may be out at once: however fast the workers are, the same frames
-are looked at in the same way. Workers, each with its own detectors and classifier, take the next ticket of the lane
-that has waited longest; they keep no state. What they find goes to the lane's tracker under the lane's lock and in the
-order of the tickets, whichever worker is done first.
+Each camera is a lane that issues numbered tickets, one per frame. A ticket says where in the frame to look: in a live
+one by the last that the tracker has heard, in a recording by what it expected a fixed number of tickets before, so that
+the same frames of a recording are looked at in the same way however fast the workers are. Workers, each with its own
+detectors and classifier, take the next ticket of the lane that has waited longest; they keep no state. What they find
+goes to the lane's tracker under the lane's lock and in the order of the tickets, whichever worker is done first.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 TICKET_TIMEOUT = 5.0
 #: What raises costs a frame; this often within a minute, the process gives up.
 FAILURES_PER_MINUTE = 5
+#: So many tickets earlier than others may be what a ticket of a recording goes by, if a look at a whole picture would
+#: have to be waited for otherwise: it takes as long as several of the cheap looks that follow.
+BEYOND = 2
 IDLE = 0.2
 #: A worker inside one analysis for longer than this makes no progress. That it is noticed, and the end of the process,
 #: are to add 5 s at most to the time of the watchdog.
@@ -99,14 +102,14 @@ class Lane:
         self._answers: dict[int, tuple[Frame, Sequence[Observation]] | None] = {}
         self._issued = 0
         self._next = 0
-        self._depth = 1
         self._paused = False
-        self._outlooks: deque[Outlook] = deque([Outlook()])
+        self.deepen(1)
 
     def deepen(self, depth: int) -> None:
-        """Set how many tickets may be out at once; before the first one."""
+        """Set how many tickets of a recording are commonly out at once; before the first one."""
         self._depth = depth
-        self._outlooks = deque([Outlook()] * depth, maxlen=depth)
+        self._outlooks = deque([Outlook()] * (depth + BEYOND), maxlen=depth + BEYOND)
+        self._wholes: deque[int] = deque(maxlen=depth + BEYOND)
 
     def in_flight(self) -> int:
         """Return how many tickets are with workers."""
@@ -114,7 +117,7 @@ class Lane:
 
     def ready(self) -> bool:
         """Tell whether a frame waits and the result is known by which to look at it."""
-        return self.slot.full() and self._issued - self._next < self._depth
+        return self.slot.waiting() and self._next > self._needed()
 
     def issue(self, now: float) -> Ticket | None:
         """Take the waiting frame and number it; none if there is none, or it is too early for it."""
@@ -127,9 +130,11 @@ class Lane:
                 self.series.frames_dropped["paused"].inc()
                 self._lock.notify_all()
                 return None
-            # The first of the outlooks kept is that after ticket `_next - depth`.
-            outlook = self._outlooks[self._issued - self._next]
+            # The last of the outlooks is that after ticket `_next - 1`.
+            outlook = self._outlooks[self._needed() - self._next if self.slot.keep_all else -1]
             ticket = Ticket(self._issued, frame, now, self._schedule.places(frame.time, outlook))
+            if ticket.places is None:
+                self._wholes.append(ticket.number)
             self._issued += 1
             self._open[ticket.number] = ticket
             return ticket
@@ -147,7 +152,7 @@ class Lane:
     def drain(self, timeout: float) -> None:
         """Wait until every frame that was read is analysed, for at most `timeout` seconds."""
         with self._lock:
-            self._lock.wait_for(lambda: not self.slot.full() and not self._open, timeout)
+            self._lock.wait_for(lambda: not self.slot.waiting() and not self._open, timeout)
 
     def expire(self, now: float) -> int:
         """Skip tickets that were not answered in time; returns how many."""
@@ -201,6 +206,12 @@ class Lane:
         with self._lock:
             self._tracker.change_rules(rules)
 
+    def _needed(self) -> int:
+        """Return the number of the ticket by whose result the next one is looked at."""
+        needed = self._issued - self._depth
+        slow = [number for number in tuple(self._wholes) if needed - BEYOND < number <= needed]
+        return slow[0] - 1 if slow else needed
+
     def _give_up(self, reason: str) -> None:
         """Skip every ticket that is out, and take in what was answered behind them."""
         for number in self._open:
@@ -211,7 +222,7 @@ class Lane:
 
     def _end_faces(self, reason: EndReason, close: Closed) -> None:
         close(self._tracker.close(), reason)
-        self._outlooks.extend([Outlook()] * self._depth)
+        self._outlooks.extend([Outlook()] * len(self._outlooks))
         self.series.faces_in_view.set(0)
 
     def _follow(self) -> None:
@@ -301,7 +312,7 @@ class Pipeline:
     Args:
         make_analyser: called once by each worker, in its thread.
         workers: how many threads.
-        depth: how many tickets of a camera may be out at once; as many as there are workers by default.
+        depth: how many tickets of a recording are commonly out at once; one a worker by default.
     """
 
     def __init__(self, make_analyser: Callable[[], Analyse], workers: int, depth: int = 0) -> None:
@@ -384,12 +395,17 @@ class Pipeline:
     def _take(self) -> tuple[Lane | None, Ticket | None]:
         """Take the next ticket of the lane that has waited longest, waiting a moment for one."""
         with self._wake:
-            ready = [lane for lane in self._lanes if lane.ready()]
+            now = time.monotonic()
+            waits = {lane: lane.slot.worth_waiting(now) for lane in self._lanes if lane.ready()}
+            ready = [lane for lane, seconds in waits.items() if not seconds]
             if not ready:
-                self._wake.wait(IDLE)
+                self._wake.wait(min([IDLE, *waits.values()]))
                 return None, None
             lane = min(ready, key=lambda lane: lane.last_served)
-            return lane, lane.issue(time.monotonic())
+            ticket = lane.issue(now)
+            if any(lane.ready() for lane in self._lanes):
+                self._wake.notify()  # one answer can allow several tickets
+            return lane, ticket
 
     def _count_failure(self) -> None:
         now = time.monotonic()

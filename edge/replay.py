@@ -18,7 +18,7 @@ from edge import __version__
 from edge.bundle import read_bundle
 from edge.camera import Camera
 from edge.events import Event
-from edge.frames import Frame
+from edge.frames import Frame, Wanted, every
 from edge.metrics import Metrics
 from edge.pipeline import Analyser, Pipeline
 from edge.settings import CameraSettings, Settings, TlsSettings, load_settings
@@ -68,9 +68,9 @@ class _ReplaySource(FileSource):
         super().__init__(settings, stopped)
         self._start = start
 
-    def read(self) -> Frame:
+    def read(self, wanted: Wanted = every) -> Frame:
         """Return the next frame."""
-        frame = super().read()
+        frame = super().read(wanted)
         return replace(frame, wall=self._start + frame.time)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.stats import theilslopes
 
 from deploy.demo.encode import write_clip
 from edge.bench.command import line
@@ -47,6 +48,8 @@ VIDEO = Path(os.environ.get("EMOTION_VIDEO", "../shared/video"))
 CAMERAS, RATE, WORKERS = 4, 10, 2
 #: The capture's own word for its lag and what the pictures show may differ by this, seconds.
 LAGS_APART = 0.1
+#: Seconds whose frames' mean age is one point of its slope.
+SPAN = 10.0
 FER = Path(".cache/fer")
 #: What `fer` imports; its other requirements, PyTorch among them, are for what is not measured here. OpenCV 5 has no
 #: Haar cascades, which are its default.
@@ -105,9 +108,23 @@ def frame_age(folder: Path, short: bool) -> Figures:
         apart += lags
     worst = float(np.quantile(apart, 0.99))
     assert worst <= LAGS_APART, f"capture_lag_seconds is {1000 * worst:.0f} ms from what the pictures show"
+    figures = {"frame_age_ratio": float(np.quantile([age for _, age in ages], 0.99)) / stage}
+    # Turns of camera and workers drift past each other in some seconds, and ages go up and down with it: a few of
+    # these have no slope that means anything.
+    return figures if short else {**figures, "frame_age_slope": age_slope(ages)}
+
+
+def age_slope(ages: list[tuple[float, float]]) -> float:
+    """Return by how many milliseconds a minute the age of frames grows: the median slope between spans of time.
+
+    Args:
+        ages: moment and age of each frame, seconds.
+    """
     moments, values = np.array(ages).T
-    slope = 1000 * 60 * np.polyfit(moments - moments[0], values, 1)[0]
-    return {"frame_age_ratio": float(np.quantile(values, 0.99)) / stage, "frame_age_slope": float(slope)}
+    spans = np.floor((moments - moments.min()) / SPAN)
+    means = [(moments[spans == span].mean(), values[spans == span].mean()) for span in np.unique(spans)]
+    times, heights = zip(*means, strict=True)
+    return float(1000 * 60 * theilslopes(heights, times).slope)
 
 
 def ages_of(frames: list[Seen]) -> tuple[list[tuple[float, float]], list[float]]:

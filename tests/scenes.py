@@ -26,6 +26,8 @@ PRESET = "superfast"
 FEATHER = 0.06
 #: How far the background pans at most, in pixels.
 PAN = 40
+#: Radians a second by which heads tilt to and fro: from one side to the other in little more than a second.
+TILT_RATE = 2.7
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def compose(
     seconds: float = 2.0,
     gap: float = 2.5,
     stagger: float = 0.4,
+    tilt: float = 0.0,
     seed: int = 0,
 ) -> list[Visit]:
     """Write a clip in which the faces show up four at a time, each moving in its own quarter of the picture.
@@ -135,6 +138,7 @@ def compose(
         seconds: how long each face is in view.
         gap: how long a quarter is empty before each face, and before the clip ends.
         stagger: how much later each quarter runs than the one before it.
+        tilt: how far heads tilt to either side, in degrees.
         seed: of the background.
 
     Returns:
@@ -145,7 +149,7 @@ def compose(
         _visit(number, portrait, layout, rate, seconds=seconds, gap=gap, stagger=stagger)
         for number, portrait in enumerate(portraits)
     ]
-    write_clip(out, _frames(visits, portraits, layout, rate, gap, seed), rate, QUALITY, PRESET)
+    write_clip(out, _frames(visits, portraits, layout, rate, gap, tilt, seed), rate, QUALITY, PRESET)
     return visits
 
 
@@ -159,6 +163,7 @@ def cross(
     seconds: float = 5.0,
     gap: float = 2.5,
     apart: float = 0.6,
+    tilt: float = 0.0,
     seed: int = 0,
 ) -> list[Visit]:
     """Write a clip in which two faces at a time cross the picture, one from each side, the second before the first.
@@ -172,6 +177,7 @@ def cross(
         seconds: how long a face takes.
         gap: how long the picture is empty before each pair, and before the clip ends.
         apart: how much higher one passes than the other, in multiples of `side`; at 0 one is hidden for a moment.
+        tilt: how far heads tilt to either side, in degrees.
         seed: of the background.
 
     Returns:
@@ -183,7 +189,7 @@ def cross(
         first = round((gap + number // 2 * (seconds + gap)) * rate)
         appear, vanish = first / rate, (first + round(seconds * rate)) / rate
         visits.append(Visit(number, portrait.name, portrait.emotion, number % 2, appear, vanish, layout))
-    write_clip(out, _frames(visits, portraits, layout, rate, gap, seed), rate, QUALITY, PRESET)
+    write_clip(out, _frames(visits, portraits, layout, rate, gap, tilt, seed), rate, QUALITY, PRESET)
     return visits
 
 
@@ -239,7 +245,7 @@ def _visit(
 
 
 def _frames(
-    visits: list[Visit], portraits: Sequence[Portrait], layout: _Layout, rate: int, gap: float, seed: int
+    visits: list[Visit], portraits: Sequence[Portrait], layout: _Layout, rate: int, gap: float, tilt: float, seed: int
 ) -> Iterator[Image]:
     side = layout.side
     mask = _feathered(side)
@@ -250,7 +256,8 @@ def _frames(
         picture = _background(wall, layout.size, time)
         for visit in visits:
             if visit.box(time) is not None:
-                _paste(picture, enlarged[visit.id], mask, layout.corner(visit, time))
+                angle = tilt * np.sin(TILT_RATE * time + visit.id)
+                _paste(picture, enlarged[visit.id], mask, layout.corner(visit, time), float(angle))
         yield picture
 
 
@@ -258,11 +265,16 @@ def _enlarged(image: Image, side: int) -> Image:
     return np.asarray(cv2.resize(image, (side, side), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def _paste(picture: Image, face: Image, mask: npt.NDArray[np.float32], corner: tuple[float, float]) -> None:
-    """Put a grey face on the picture with its top left corner at a position that may lie between pixels."""
+def _paste(
+    picture: Image, face: Image, mask: npt.NDArray[np.float32], corner: tuple[float, float], angle: float
+) -> None:
+    """Put a grey face on the picture, tilted by so many degrees, its top left corner (untilted) between pixels."""
     left, top = (int(value) for value in corner)
     side = len(face)
-    shift = np.array([[1, 0, corner[0] - left], [0, 1, corner[1] - top]], np.float32)
+    shift = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), angle, 1.0)
+    if angle:
+        mask = np.asarray(cv2.warpAffine(mask, shift, (side, side)), np.float32)
+    shift[:, 2] += corner[0] - left, corner[1] - top
     moved = cv2.warpAffine(face, shift, (side, side), borderMode=cv2.BORDER_REPLICATE)
     part = picture[top : top + side, left : left + side]
     part[:] = cv2.blendLinear(cv2.cvtColor(moved, cv2.COLOR_GRAY2BGR), np.ascontiguousarray(part), mask, 1 - mask)

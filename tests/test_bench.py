@@ -79,6 +79,10 @@ def test_cost_of_one_frame_is_that_of_its_stages_and_its_faces(monkeypatch):
     assert cost_of_one() == pytest.approx(0.001 + 0.008 + 2 * 0.003)
 
 
+def test_the_cost_of_a_frame_is_of_those_that_a_run_measures():
+    assert WARM + edge.bench.rows.FRAMES == FRAMES
+
+
 def test_work_compares_in_turns(monkeypatch):
     rates = {2: 180.0, 1: 100.0}
     monkeypatch.setattr(edge.bench.rows, "cost_of_one", lambda: 0.01)
@@ -125,6 +129,15 @@ def test_daemon_plays_and_is_gone_afterwards():
         assert folder.is_dir()
     assert daemon._process.poll() == 0
     assert not folder.exists()
+
+
+def test_daemon_that_answers_no_more_is_no_daemon_that_did_nothing():
+    with bench_daemon(CLIP, 1) as daemon:
+        daemon.first_frame()
+        daemon._process.kill()
+        daemon._process.wait()
+        with pytest.raises(BenchError, match="does not answer"):
+            daemon.analysed()
 
 
 def test_daemon_that_cannot_start_says_why(tmp_path):
@@ -192,6 +205,26 @@ def test_full_prints_every_row_with_its_bar(monkeypatch):
     assert "SHORT  overhead_share 1.765 (bar ≤ 0.1)" in "\n".join(lines)
     document = json.loads(CliRunner().invoke(cli, ["bench", "--full", "--json"]).stdout)
     assert {key: document[key] for key in BARS} == dict.fromkeys(BARS, 1.7654)
+
+
+def test_full_prints_the_other_rows_if_one_cannot_be_measured(monkeypatch):
+    def broken():
+        yield {"limit_ratio": 0.9}
+        raise BenchError("the machine was busy")
+
+    def whole():
+        yield {"start_seconds": 1.0}
+
+    monkeypatch.setattr(edge.bench.command, "MEASUREMENTS", (("some", broken, 2), ("others", whole, 1)))
+    answer = edge.bench.sustained.Sustained(2, 15.0, "rest", 0.5)
+    monkeypatch.setattr(edge.bench.command, "sustained", lambda: iter([answer]))
+    said = CliRunner().invoke(cli, ["bench", "--full"])
+    assert said.exit_code == 1
+    assert [each.split()[1] for each in said.stdout.splitlines()[1:]] == ["limit_ratio", "start_seconds"]
+    assert said.stderr == "FAILED some: the machine was busy\n"
+    said = CliRunner().invoke(cli, ["bench", "--full", "--json"])
+    assert said.exit_code == 1
+    assert json.loads(said.stdout)["start_seconds"] == 1.0
 
 
 def test_bars_are_held_on_the_right_side():

@@ -5,11 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edge.bench.rows import BARS, MEASUREMENTS
 from tests import bench
-from tests.bench import CAMERAS, MORE_BARS, RATE, ages_of, seconds_where_equal
+from tests.bench import CAMERAS, MORE_BARS, RATE, age_slope, ages_of, seconds_where_equal
 from tests.parts.clocked import BITS, Seen, number_of, number_picture, numbered_clip, watch_slowly
 from tests.parts.samples import portrait
 from tests.scenes import read_clip
@@ -39,6 +40,15 @@ def test_ages_count_from_when_a_frame_was_sent():
     assert [moment for moment, _ in ages] == [frame.done for frame in frames]
     assert apart == pytest.approx([0.0, 0.0], abs=1e-9)
     assert max(ages_of([*frames, Seen(61, began + 6.6, began + 6.7, 0.1)])[1]) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("grows", [0.0, 0.006, -0.3])
+def test_slope_of_ages_that_go_up_and_down_and_have_peaks(grows):
+    rng = np.random.default_rng(1)
+    moments = np.arange(0, 300, 0.05)
+    ages = 0.1 + grows * moments / 60 + 0.1 * (moments / 9.3 % 1) + rng.normal(0, 0.002, len(moments))
+    ages[rng.choice(len(ages), 20)] += 1.0
+    assert age_slope(list(zip(1e6 + moments, ages, strict=True))) == pytest.approx(1000 * grows, abs=2)
 
 
 def test_frames_are_watched_slowly_and_the_newest_is_taken(clips, rtsp_server):

@@ -41,7 +41,7 @@ class Script:
             self.steps.pop(0)
             raise CaptureError("refused", "not today")
 
-    def read(self):
+    def read(self, _wanted):
         step = self.steps.pop(0) if self.steps else "block"
         if step == "block":
             self.release.wait(20)
@@ -65,6 +65,9 @@ class Ears:
         self.said = []
         self.frames = []
         self.kept = kept
+
+    def wanted(self, _time):
+        return True
 
     def captured(self, frame):
         self.frames.append(frame.time)
@@ -108,6 +111,18 @@ def test_lost_source_is_opened_again(capture):
     eventually(lambda: ears.frames == [1, 2, 3], 5, "frame after the loss")
     assert ears.said == ["online", ("ended", "gone"), "online"]
     assert (script.opened, script.closed) == (2, 1)
+
+
+def test_time_outs_that_hold_are_logged_once(capture, caplog):
+    caplog.set_level("INFO")
+    lost = CaptureError("ended", "gone")
+    _, ears = capture(Script([1, lost, 2, lost, 3]))
+    eventually(lambda: ears.frames == [1, 2, 3], 5, "frames after two losses")
+    (said,) = (record.message for record in caplog.records if "time-outs" in record.message)
+    assert said == (
+        "camera test: time-outs: 20 s to open; stalled after 3 s or 5 frame intervals without a frame, whichever is "
+        "longer, 8 s until the rate is known"
+    )
 
 
 def test_refused_source_is_tried_again_with_growing_pauses(capture, monkeypatch):
@@ -217,7 +232,7 @@ def test_what_the_listener_refuses_is_not_put_into_the_slot(capture):
 def test_slow_source_is_opened_with_more_patience_the_next_time(capture, monkeypatch):
     script = Script([])
     clock = iter(range(0, 1000, 4))
-    monkeypatch.setattr(script, "read", lambda: frame_at(next(clock), script))
+    monkeypatch.setattr(script, "read", lambda _wanted: frame_at(next(clock), script))
     _, ears = capture(script)
     eventually(lambda: script.opened >= 2, 5, "second opening")
     assert script.patience == 20

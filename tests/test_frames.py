@@ -4,12 +4,15 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 from edge.frames import Frame, Slot
+from tests.parts import eventually
 
 
-def frame(number):
-    return Frame(np.full((2, 2, 3), number, np.uint8), float(number), float(number), time.monotonic())
+def frame(number, captured=None):
+    captured = time.monotonic() if captured is None else captured
+    return Frame(np.full((2, 2, 3), number, np.uint8), float(number), float(number), captured)
 
 
 def test_live_slot_keeps_the_newest_and_counts_what_it_replaced():
@@ -19,9 +22,9 @@ def test_live_slot_keeps_the_newest_and_counts_what_it_replaced():
     assert slot.take() is None
     for number in range(5):
         slot.put(frame(number), stopped)
-    assert slot.full()
+    assert slot.waiting()
     assert slot.take().time == 4
-    assert not slot.full()
+    assert not slot.waiting()
     assert slot.take() is None
     assert (len(filled), len(dropped)) == (5, 4)
 
@@ -36,6 +39,37 @@ def test_slot_that_keeps_all_loses_none_and_keeps_order():
     writer.join(5)
     assert [f.time for f in taken] == list(range(200))
     assert dropped == []
+
+
+def test_recordings_are_read_ahead_so_far_and_no_further():
+    slot, stopped, put = Slot(True, lambda: None, lambda: None, 3), threading.Event(), []
+    writer = threading.Thread(target=lambda: [put.append(slot.put(frame(number), stopped)) for number in range(5)])
+    writer.start()
+    eventually(lambda: len(put) == 3, 5, "three frames")
+    assert not stopped.wait(0.05)
+    assert len(put) == 3
+    assert slot.take().time == 0
+    eventually(lambda: len(put) == 4, 5, "a fourth one")
+    stopped.set()
+    writer.join(5)
+    assert [slot.take().time for _ in range(3)] == [1, 2, 3]
+    assert not slot.waiting()
+
+
+@pytest.mark.parametrize(("age", "seconds"), [(0.0, 0), (0.89, 0), (0.92, 0.18), (1.05, 0.05), (1.11, 0), (5, 0)])
+def test_the_next_frame_is_worth_waiting_for_only_if_it_is_nearly_there(age, seconds):
+    slot, stopped, interval = Slot(False, lambda: None, lambda: None), threading.Event(), 0.2
+    slot.put(frame(1, 100.0), stopped)
+    assert slot.worth_waiting(100.0 + age * interval) == 0, "when the next one comes is not known yet"
+    slot.put(frame(2, 100.0 + interval), stopped)
+    assert slot.worth_waiting(100.0 + (1 + age) * interval) == pytest.approx(seconds * interval)
+
+
+def test_of_a_recording_no_frame_is_waited_for():
+    slot, stopped = Slot(True, lambda: None, lambda: None, 3), threading.Event()
+    for number in range(2):
+        slot.put(frame(number, 100.0 + number), stopped)
+    assert slot.worth_waiting(102.0) == 0
 
 
 def test_waiting_writer_leaves_when_stopped_and_the_slot_keeps_its_frame():

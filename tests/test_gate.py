@@ -1,5 +1,7 @@
 """What a frame must pass before it is analysed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,6 +15,17 @@ SCENE = RNG.integers(40, 200, (24, 32, 3)).astype(np.uint8).repeat(10, 0).repeat
 
 def gate(following=lambda: False, **settings):
     return Gate(CameraSettings(source="0", **settings), following)
+
+
+def test_unwanted_frames_are_refused_unseen_and_what_is_no_picture_does_not_count():
+    passes = gate(max_fps=5)
+    nothing = np.zeros((0, 0, 3), np.uint8)
+    assert passes.wanted(0.0)
+    assert passes(frame(nothing)) == "unusable"
+    assert passes.wanted(0.04), "instead of the one that was none"
+    assert isinstance(passes(frame(SCENE, 0.04)), Frame)
+    assert not passes.wanted(0.08)
+    assert passes(replace(frame(nothing, 0.08), refused=True)) == "rate"
 
 
 def frame(image, time=0.0):

@@ -16,6 +16,8 @@ from tests.scenes import Visit, clear_portraits, compose, cross, read_clip
 RATE = 15
 #: A face is found within half a second, and reported half a second later.
 REPORTED = 1.0
+#: Degrees by which heads tilt to either side.
+TILT = 30.0
 LEFT, RIGHT = Box(0.1, 0.4, 0.2, 0.2), Box(0.6, 0.4, 0.2, 0.2)
 
 
@@ -41,12 +43,12 @@ def test_missed_and_invented_faces_count() -> None:
     assert identities(nobody, nobody).mota == 1.0
 
 
-@pytest.mark.parametrize("kind", ["moving", "crossing", "hidden"])
+@pytest.mark.parametrize("kind", ["moving", "tilting", "crossing", "hidden"])
 def test_identities_are_kept(tmp_path: Path, figure: Callable[[str], None], kind: str) -> None:
     clip = tmp_path / "clip.mp4"
     portraits = clear_portraits(8, 21)
-    if kind == "moving":
-        visits = compose(portraits, clip, rate=RATE, seconds=3)
+    if kind in ("moving", "tilting"):
+        visits = compose(portraits, clip, rate=RATE, seconds=3, tilt=TILT if kind == "tilting" else 0)
     else:
         visits = cross(portraits, clip, rate=RATE, apart=0.6 if kind == "crossing" else 0.1)
     pictures = read_clip(clip)

@@ -12,16 +12,17 @@ from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.events import Box
 from edge.frames import Frame, Slot
 from edge.metrics import Metrics
-from edge.pipeline import Analyser, Lane, Pipeline
+from edge.pipeline import BEYOND, Analyser, Lane, Pipeline
 from edge.schedule import Schedule
 from edge.tracking import Observation, Rules, Tracker
 from tests.parts import eventually
 from tests.parts.samples import LABELS, portrait
 
 
-def frame(number, image=None):
+def frame(number, image=None, captured=None):
     image = np.full((4, 8, 3), number % 256, np.uint8) if image is None else image
-    return Frame(image, number / 10, 1_700_000_000 + number / 10, time.monotonic())
+    captured = time.monotonic() if captured is None else captured
+    return Frame(image, number / 10, 1_700_000_000 + number / 10, captured)
 
 
 class Camera:
@@ -62,8 +63,8 @@ def pipeline():
     """Make a pipeline of an analyser; stopped with the test."""
     made = []
 
-    def make(analyse, workers):
-        made.append(Pipeline(lambda: analyse, workers))
+    def make(analyse, workers, depth=0):
+        made.append(Pipeline(lambda: analyse, workers, depth))
         return made[-1]
 
     yield make
@@ -168,7 +169,7 @@ def test_listener_that_raises_where_late_tickets_are_skipped_costs_its_frame_onl
     camera = Camera(works, metrics, listener=lambda *_: {}["listener"])
     works.start()
     camera.feed([0, 1]).join(10)
-    eventually(lambda: camera.lane.in_flight() == 1 and not camera.slot.full(), 10, "only the hanging ticket left")
+    eventually(lambda: camera.lane.in_flight() == 1 and not camera.slot.waiting(), 10, "only the hanging ticket left")
     monkeypatch.setattr(edge.pipeline, "TICKET_TIMEOUT", 0.0)
     assert works.check(time.monotonic() + 0.01) == 1
     gate.set()
@@ -256,12 +257,12 @@ def test_hanging_analysis_is_skipped_and_counted_and_its_late_answer_ignored(pip
             hang.wait(20)
         return []
 
-    works = pipeline(analyse, 2)
+    works = pipeline(analyse, 2, depth=2)
     camera = Camera(works, metrics)
     works.start()
-    feeding = camera.feed(range(6))
+    feeding = camera.feed(range(8))
     assert hanging.wait(10)
-    eventually(lambda: len(camera.lane._answers) == 1 and camera.slot.full(), 10, "an answer and a frame that wait")
+    eventually(lambda: len(camera.lane._answers) == 3 and camera.slot.waiting(), 10, "answers and a frame that wait")
     assert camera.times == [0, 1]
     assert camera.lane.issue(time.monotonic()) is None
     assert works.check(time.monotonic()) == 0
@@ -271,18 +272,22 @@ def test_hanging_analysis_is_skipped_and_counted_and_its_late_answer_ignored(pip
     assert works.check(time.monotonic() + 0.01) == 1
     monkeypatch.undo()
     feeding.join(10)
-    eventually(lambda: camera.times == [0, 1, 3, 4, 5], 10, "frames after the hanging one")
+    went_on = [0, 1, 3, 4, 5, 6, 7]
+    eventually(lambda: camera.times == went_on, 10, "frames after the hanging one")
     assert camera.dropped("timeout") == 1
     hang.set()
     eventually(lambda: not works.stuck(time.monotonic() + 1000), 10, "idle workers")
-    camera.feed([6])
-    eventually(lambda: camera.times == [0, 1, 3, 4, 5, 6], 10, "later frame")
-    assert (camera.dropped("timeout"), camera.dropped("failed"), camera.analysed()) == (1, 0, 6)
+    camera.feed([8])
+    eventually(lambda: camera.times == [*went_on, 8], 10, "later frame")
+    assert (camera.dropped("timeout"), camera.dropped("failed"), camera.analysed()) == (1, 0, 8)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_a_ticket_says_where_to_look_by_the_result_a_fixed_number_of_frames_before(metrics, workers):
-    """However fast the workers: the face moves on in each frame, and is looked for at its old place."""
+    """However fast the workers: the face moves on in each frame, and is looked for at its old place.
+
+    The results behind that of a look at the whole picture are not waited for where it can be helped.
+    """
     rng, depth, asked = random.Random(workers), 3, {}
 
     def analyse(image, places):
@@ -298,24 +303,53 @@ def test_a_ticket_says_where_to_look_by_the_result_a_fixed_number_of_frames_befo
     camera.lane.drain(10)
     works.stop(5)
     assert asked[0] is None
-    assert [len(asked[number]) for number in range(1, 8)] == [0, 0, 1, 1, 1, 1, 1]
-    for number in range(depth, 8):
+    assert [len(asked[number]) for number in range(1, 8)] == [0, 0, 0, 0, 1, 1, 1]
+    for number in range(depth + BEYOND, 8):
         # A little further each time, because it has been seen to move.
         assert 0.03 * (number - depth) <= asked[number][0].x < 0.03 * number
+
+
+def test_a_ticket_of_a_live_camera_says_where_to_look_by_the_last_result(pipeline, metrics):
+    seen = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))
+    asked = {}
+    for keep_all in (False, True):
+        works = pipeline(lambda *_: [], 1, depth=3)
+        camera = Camera(works, metrics, str(keep_all), keep_all, schedule=Schedule(100.0))
+        asked[keep_all] = []
+        for number in range(6):
+            camera.slot.put(frame(number), camera._stopped)
+            ticket = camera.lane.issue(0.0)
+            asked[keep_all].append(ticket.places and len(ticket.places))
+            camera.lane.answer(ticket, [seen])
+    assert asked == {False: [None, 1, 1, 1, 1, 1], True: [None, (), (), (), (), 1]}
+
+
+def test_a_frame_about_to_be_replaced_is_not_begun_with(pipeline, metrics):
+    works = pipeline(lambda *_: [], 1)
+    late, other = (Camera(works, metrics, name, keep_all=False) for name in ("late", "other"))
+    now = time.monotonic()
+    for number, captured in enumerate((now - 195, now - 95)):
+        late.slot.put(frame(number, captured=captured), late._stopped)
+    assert works._take() == (None, None)
+    other.slot.put(frame(7), other._stopped)
+    assert works._take()[0] is other.lane, "who has a frame need not wait for the other's"
+    late.slot.put(frame(2), late._stopped)
+    lane, ticket = works._take()
+    assert (lane, ticket.frame.time) == (late.lane, 0.2)
 
 
 def test_places_of_the_last_visit_are_forgotten_with_its_faces(pipeline, metrics):
     asked = []
     seen = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))
-    works = pipeline(lambda _image, places: asked.append(places) or [seen], 1)
+    works = pipeline(lambda _image, places: asked.append(places) or [seen], 1, depth=1)
     camera = Camera(works, metrics, schedule=Schedule(100.0))
     works.start()
-    camera.feed(range(4)).join(10)
+    camera.feed(range(5)).join(10)
     camera.lane.drain(10)
     camera.lane.end_faces("camera_offline", lambda *_: None)
-    camera.feed([4]).join(10)
+    camera.feed([5]).join(10)
     camera.lane.drain(10)
-    assert [places and len(places) for places in asked] == [None, 1, 1, 1, ()]
+    assert [places and len(places) for places in asked] == [None, (), (), 1, 1, ()]
 
 
 def test_lane_that_has_waited_longest_is_served_first(metrics):

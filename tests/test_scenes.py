@@ -104,6 +104,17 @@ def test_detector_finds_each_face_where_it_is_and_nowhere_else(scene):
     assert strangers <= asked / 50
 
 
+def test_heads_tilt_to_and_fro_where_asked(portraits, tmp_path):
+    tilts = []
+    for number, tilt in enumerate((0, 30)):
+        (visit,) = compose(portraits[:1], tmp_path / f"{number}.mp4", size=(640, 480), side=200, gap=0.2, tilt=tilt)
+        pictures = read_clip(tmp_path / f"{number}.mp4")[round(visit.appear * RATE) : round(visit.vanish * RATE)]
+        eyes = [face.landmarks[:2] for picture in pictures[::2] for face in Detector()(picture)]
+        tilts.append([np.degrees(np.arctan2(*(right - left)[::-1])) for left, right in eyes])
+    assert np.ptp(tilts[0]) < 12
+    assert np.ptp(tilts[1]) > 40
+
+
 def test_a_frame_shows_the_face_at_its_box_and_the_wall_elsewhere(tmp_path):
     with_faces = tmp_path / "with.mp4"
     visits = compose(checkerboards(4), with_faces, size=(1920, 1080), stagger=0)

@@ -57,6 +57,16 @@ def test_file_gives_every_frame_at_its_time_then_ends(clip):
     assert frames[0].wall == pytest.approx(time.time(), abs=30)
 
 
+def test_unwanted_frames_keep_their_times_and_are_no_pictures(clip):
+    source, asked = open_file(clip, pace="fast"), []
+    frames = [source.read(lambda time: asked.append(time) or len(asked) % 3 == 1) for _ in range(FRAMES)]
+    source.close()
+    assert asked == [f.time for f in frames] == [f.time for f in read_all(open_file(clip, pace="fast"))[0]]
+    assert [f.refused for f in frames] == [number % 3 != 0 for number in range(FRAMES)]
+    assert all((f.image.size == 0) == f.refused for f in frames)
+    assert [round(f.image.mean() / 60) for f in frames if not f.refused] == [0, 1, 2, 3]
+
+
 def test_fast_does_not_wait_and_realtime_does(clip):
     times = {}
     for pace in ("fast", "realtime"):

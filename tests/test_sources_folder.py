@@ -48,6 +48,15 @@ def test_pictures_come_in_the_order_of_their_names_at_their_rate_and_end(folder)
     assert frames[-1].wall - frames[0].wall == pytest.approx(5 / 4)
 
 
+def test_unwanted_pictures_are_not_even_read(folder):
+    source = opened(folder, fps=4, pace="fast")
+    for path in sorted(folder.iterdir())[1:5]:
+        path.write_bytes(b"gone")
+    frames = [source.read(lambda time: time in (0.0, 1.25)) for _ in range(6)]
+    assert [f.image.mean() if f.image.size else None for f in frames] == [0, *[None] * 4, 200]
+    assert [f.refused for f in frames] == [False, *[True] * 4, False]
+
+
 def test_real_time_waits(folder):
     started = time.monotonic()
     frames, _ = read_all(opened(folder, fps=20))

@@ -51,6 +51,13 @@ def test_mjpeg_over_http():
     assert {frame.lag for frame in frames} == {None}, "HTTP has no clock"
 
 
+def test_unwanted_frames_come_without_pictures():
+    with FakeCamera(http(pictures=[jpeg()])) as camera, opened(f"http://{HOST}:{camera.port}/live") as stream:
+        frames = [stream.read(lambda _time, wanted=wanted: wanted) for wanted in (True, False, True)]
+    assert [frame.refused for frame in frames] == [False, True, False]
+    assert [frame.image.size > 0 for frame in frames] == [True, False, True]
+
+
 @pytest.mark.parametrize("other", [jpeg(160, 120), jpeg(1, 1), jpeg()[:-200]], ids=["smaller", "1×1", "short"])
 def test_mjpeg_with_other_pictures_goes_on(other):
     """OpenCV brings them to the size of the first."""
@@ -191,6 +198,9 @@ def test_slow_source_is_usable():
     said, frames = [], []
 
     class Ears:
+        def wanted(self, _time):
+            return True
+
         def captured(self, frame):
             frames.append(frame.captured)
             return frame

@@ -171,6 +171,9 @@ def test_dead_child_is_started_again(command):
     said, children = [], set()
 
     class Ears:
+        def wanted(self, _time):
+            return True
+
         def captured(self, frame):
             children.add(source._child.pid)
             return frame

@@ -26,8 +26,11 @@ class Device:
     def isOpened(self):  # noqa: N802
         return self.there
 
-    def read(self):
-        return (True, self.frames.pop()) if self.frames else (False, None)
+    def grab(self):
+        return bool(self.frames)
+
+    def retrieve(self):
+        return True, self.frames.pop()
 
     def release(self):
         self.released = True
@@ -76,6 +79,16 @@ def test_frames_then_unplugged():
     assert caught.value.reason == "unplugged"
     source.close()
     assert opened.released
+
+
+@pytest.mark.usefixtures("device")
+def test_no_picture_is_made_of_an_unwanted_frame(monkeypatch):
+    monkeypatch.setattr(Device, "retrieve", None)
+    source = WebcamSource(CameraSettings(source=0))
+    source.open(8)
+    frame = source.read(lambda _time: False)
+    assert frame.refused
+    assert frame.image.size == 0
 
 
 @pytest.mark.parametrize(("source", "says"), [("/dev/no-such-camera", "no such device"), ("231", "cannot be opened")])

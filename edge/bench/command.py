@@ -11,6 +11,7 @@ from typing import TypeVar
 import click
 import cv2
 
+from edge.bench.rig import BenchError
 from edge.bench.rows import BARS, MEASUREMENTS, Bar, Figures
 from edge.bench.sustained import Sustained, sustained
 
@@ -27,14 +28,18 @@ def bench(full: bool, as_json: bool) -> None:
     logging.basicConfig(format="%(levelname)s %(message)s", level="ERROR", stream=sys.stderr)
     cv2.setNumThreads(1)
     answer = _cameras()
-    figures = _figures() if full else {}
+    figures, failures = _figures() if full else ({}, [])
     if as_json:
         said = {"cameras": answer.cameras, "frames_per_second": round(answer.rate, 2), "limited_by": answer.stage}
         click.echo(json.dumps({**said, **{key: round(value, 4) for key, value in figures.items()}}, indent=2))
-        return
-    click.echo(str(answer))
-    for key, value in figures.items():
-        click.echo(line(key, value, BARS[key]))
+    else:
+        click.echo(str(answer))
+        for key, value in figures.items():
+            click.echo(line(key, value, BARS[key]))
+    for failure in failures:
+        click.echo(failure, err=True)
+    if failures:
+        sys.exit(1)
 
 
 def line(key: str, value: float, bar: Bar) -> str:
@@ -47,12 +52,17 @@ def _cameras() -> Sustained:
     return found[-1]
 
 
-def _figures() -> Figures:
+def _figures() -> tuple[Figures, list[str]]:
+    """Return all figures, and a line for each measurement that could not be made; the others are made all the same."""
     figures: Figures = {}
+    failures = []
     for title, measure, steps in MEASUREMENTS:
-        for found in _steps(title, measure, steps):
-            figures.update(found)
-    return figures
+        try:
+            for found in _steps(title, measure, steps):
+                figures.update(found)
+        except BenchError as error:
+            failures.append(f"FAILED {title}: {error}")
+    return figures, failures
 
 
 def _steps(title: str, measure: Callable[[], Iterator[T]], steps: int) -> Iterator[T]:

@@ -46,20 +46,22 @@ class BenchDaemon:
         Raises:
             BenchError: there is none.
         """
-        while self.analysed() < 1:
+        while not self._counted():
             if self._process.poll() is not None or time.perf_counter() - self._started > START_TIMEOUT:
-                said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-                raise BenchError(f"the daemon analyses no frame: {said[-1] if said else 'its log says nothing'}")
+                raise BenchError(f"the daemon analyses no frame: {self._last_words()}")
             time.sleep(0.005)
         return time.perf_counter() - self._started
 
     def analysed(self) -> float:
-        """Return how many frames of all cameras were analysed so far."""
-        try:
-            with DIRECTLY.open(self._address, timeout=5) as answer:
-                return sum(float(count) for count in ANALYSED.findall(answer.read().decode()))
-        except OSError:  # it does not listen yet
-            return 0.0
+        """Return how many frames of all cameras were analysed so far.
+
+        Raises:
+            BenchError: the daemon does not answer.
+        """
+        count = self._counted()
+        if count is None:
+            raise BenchError(f"the daemon does not answer: {self._last_words()}")
+        return count
 
     def memory(self) -> float | None:
         """Return the most bytes that it has had in memory; none where the system does not tell."""
@@ -69,6 +71,18 @@ class BenchDaemon:
             return None
         found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
         return float(found[1]) * 1024 if found else None
+
+    def _counted(self) -> float | None:
+        """Return how many frames were analysed; none if it does not answer: not yet, or no more."""
+        try:
+            with DIRECTLY.open(self._address, timeout=5) as answer:
+                return sum(float(count) for count in ANALYSED.findall(answer.read().decode()))
+        except OSError:
+            return None
+
+    def _last_words(self) -> str:
+        said = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        return said[-1] if said else "its log says nothing"
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.camera import Camera
 from edge.events import Box, Event
 from edge.faces import Face, Image
-from edge.frames import Frame
+from edge.frames import Frame, Wanted, every
 from edge.metrics import Metrics
 from edge.pipeline import Analyser, Pipeline
 from edge.replay import EventLog
@@ -109,10 +109,10 @@ class _MeasuredSource(FileSource):
         super().__init__(settings, stopped)
         self._spent = clock
 
-    def read(self) -> Frame:
+    def read(self, wanted: Wanted = every) -> Frame:
         started = time.thread_time()
         try:
-            frame = super().read()
+            frame = super().read(wanted)
             return replace(frame, wall=frame.time)  # so that the events of two runs can be compared
         finally:
             self._spent.add("capture", started)

@@ -23,13 +23,14 @@ from edge.sources.file import FileSource
 #: Turns that a ratio is the median of, and seconds after which no further turn begins.
 TURNS, TURNS_SECONDS = 5, 75.0
 DETECTION_TURNS = 2
-#: Frames of which the cost of one is the median.
-FRAMES = 100
+#: Frames of which the cost of one is the median: those of the clip that a run measures, with as many faces.
+FRAMES = 240
 #: Seconds of play after which a daemon's memory is read.
 MEMORY_SECONDS = 12.0
 STARTS = 3
-#: A start or end may come this much later or earlier, seconds, and this far away, as a share of the picture.
-TOLERANCE, NEAR = 0.5, 0.1
+#: A start or end may come this much later or earlier, seconds, and as far away, as a share of the picture, as a face
+#: of the clip moves within a part of that.
+TOLERANCE, NEAR = 0.5, 0.2
 #: Above this, two workers would have done more than twice what one can: the limit was measured wrongly.
 IMPOSSIBLE = 1.03
 

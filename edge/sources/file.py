@@ -6,9 +6,8 @@ import threading
 from pathlib import Path
 
 import cv2
-import numpy as np
 
-from edge.frames import CaptureError, Frame
+from edge.frames import CaptureError, Frame, Wanted, every, picture
 from edge.settings import CameraSettings
 from edge.sources.media import MediaClock
 
@@ -34,23 +33,21 @@ class FileSource:
         count = self._rewind().get(cv2.CAP_PROP_FRAME_COUNT)
         self._clock.begin(self._offset, max(0.0, count * self._interval))
 
-    def read(self) -> Frame:
+    def read(self, wanted: Wanted = every) -> Frame:
         """Return the next frame, not before it is due."""
-        if self._capture is None:
+        capture = self._capture
+        if capture is None:
             raise CaptureError("unreadable", "not open")
-        ok, image = self._capture.read()
-        if not ok or image is None:
+        if not capture.grab():
             if self._frames and not self._loop:
                 raise CaptureError("ended", f"{self._path}: played to its end")
-            if self._frames:
-                self._capture = self._rewind()
-                ok, image = self._capture.read()
-            if not ok or image is None:
+            capture = self._rewind() if self._frames else capture
+            if not self._frames or not capture.grab():
                 raise CaptureError("unreadable", f"{self._path}: holds no frame that OpenCV can decode")
         self._frames += 1
         # A file whose time stamps do not advance is taken at its nominal rate.
-        media = self._offset + self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        return self._clock.frame(np.asarray(image, np.uint8), media, self._interval)
+        media = self._offset + capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+        return self._clock.frame(media, self._interval, wanted, lambda: picture(*capture.retrieve()))
 
     def explain(self, error: CaptureError) -> CaptureError:
         """Return `error`: it says all."""

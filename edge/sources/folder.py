@@ -6,15 +6,12 @@ import threading
 from pathlib import Path
 
 import cv2
-import numpy as np
 
-from edge.faces import Image
-from edge.frames import CaptureError, Frame
+from edge.frames import CaptureError, Frame, Wanted, every, picture
 from edge.settings import CameraSettings
 from edge.sources.media import MediaClock
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
-NOTHING = np.zeros((0, 0, 3), np.uint8)
 
 
 class FolderSource:
@@ -35,7 +32,7 @@ class FolderSource:
         self._list()
         self._clock.begin(self._clock.next(self._interval), len(self._left) * self._interval)
 
-    def read(self) -> Frame:
+    def read(self, wanted: Wanted = every) -> Frame:
         """Return the next picture, not before it is due; an empty one in place of one that cannot be decoded."""
         if not self._left:
             if not self._readable:
@@ -43,9 +40,12 @@ class FolderSource:
             if not self._loop:
                 raise CaptureError("ended", f"{self._folder}: shown to its end")
             self._list()
-        image = _decoded(self._left.pop(0))
-        self._readable += image.size > 0
-        return self._clock.frame(image, self._clock.next(self._interval), self._interval)
+        path = self._left.pop(0)
+        frame = self._clock.frame(
+            self._clock.next(self._interval), self._interval, wanted, lambda: picture(True, cv2.imread(str(path)))
+        )
+        self._readable += frame.refused or frame.image.size > 0
+        return frame
 
     def explain(self, error: CaptureError) -> CaptureError:
         """Return `error`: it says all."""
@@ -63,8 +63,3 @@ class FolderSource:
         self._readable = 0
         if not self._left:
             raise CaptureError("unreadable", f"{self._folder}: holds no pictures ({', '.join(sorted(SUFFIXES))})")
-
-
-def _decoded(path: Path) -> Image:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    return NOTHING if image is None else np.asarray(image, np.uint8)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 
 from edge.faces import Image
-from edge.frames import Frame
+from edge.frames import NOTHING, Frame, Wanted
 
 
 class MediaClock:
@@ -33,16 +34,25 @@ class MediaClock:
         self._monotonic = time.monotonic() - media
         self._wall = time.time() - media - back
 
-    def frame(self, image: Image, media: float, interval: float) -> Frame:
-        """Return the frame, not before it is due; one whose time does not advance is `interval` after the last."""
+    def frame(self, media: float, interval: float, wanted: Wanted, make: Callable[[], Image]) -> Frame:
+        """Return the frame, not before it is due; one whose time does not advance is `interval` after the last.
+
+        Args:
+            media: time of the frame, seconds.
+            interval: between frames, seconds.
+            wanted: tells whether its picture is.
+            make: makes that picture.
+        """
         if self._time is not None and media <= self._time:
             media = self._time + interval
         self._time = media
+        refused = not wanted(media)
+        image = NOTHING if refused else make()
         if self._realtime:
             self._stopped.wait(max(0.0, self._monotonic + media - time.monotonic()))
-            return Frame(image, media, self._wall + media, time.monotonic())
+            return Frame(image, media, self._wall + media, time.monotonic(), refused=refused)
         # A loop lasts longer than its duration, so its later rounds could overtake the clock.
-        return Frame(image, media, min(self._wall + media, time.time()), time.monotonic())
+        return Frame(image, media, min(self._wall + media, time.time()), time.monotonic(), refused=refused)
 
     def next(self, interval: float) -> float:
         """Return the media time at which more material goes on."""

@@ -10,10 +10,9 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import cv2
-import numpy as np
 
 from edge import probe
-from edge.frames import CaptureError, FallenBehindError, Frame
+from edge.frames import NOTHING, CaptureError, FallenBehindError, Frame, Wanted, every, picture
 from edge.patience import OPEN_TIMEOUT
 from edge.settings import CameraSettings
 from edge.sources.lag import StreamLag
@@ -60,7 +59,7 @@ class NetworkSource:
         else:
             self._capture = _opened(self._settings.address(), patience)
 
-    def read(self) -> Frame:
+    def read(self, wanted: Wanted = every) -> Frame:
         """Return the next frame, the newest if the stream has fallen behind."""
         if self._capture is None:
             raise CaptureError("unreadable", "not open")
@@ -71,9 +70,9 @@ class NetworkSource:
                 now, lag, skipped = self._drain(self._capture, now, lag)
             else:
                 self._lag = StreamLag()
-        ok, image = self._capture.retrieve()
-        picture = np.asarray(image, np.uint8) if ok and image is not None else np.zeros((0, 0, 3), np.uint8)
-        return Frame(picture, now, time.time(), now, lag, skipped, broken)
+        refused = not wanted(now)
+        image = NOTHING if refused else picture(*self._capture.retrieve())
+        return Frame(image, now, time.time(), now, lag, skipped, broken, refused)
 
     def explain(self, error: CaptureError) -> CaptureError:
         """Ask the camera why it gave no frame."""

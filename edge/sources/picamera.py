@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.frames import CaptureError, Frame, Reason
+from edge.frames import CaptureError, Frame, Reason, Wanted, every
 from edge.settings import CameraSettings
 from edge.sources.picamera_child import HEADER, MISSING, UNPLUGGED
 
@@ -54,8 +54,8 @@ class PicameraSource:
         except OSError as error:
             raise CaptureError("unreadable", f"{self._command[0]}: {error.strerror}; picamera2 needs it") from None
 
-    def read(self) -> Frame:
-        """Return the next frame."""
+    def read(self, wanted: Wanted = every) -> Frame:
+        """Return the next frame; it comes as a picture, wanted or not."""
         deadline = time.monotonic() + self._patience
         kind, first, second = HEADER.unpack(self._bytes(HEADER.size, deadline))
         if kind == b"E":
@@ -66,7 +66,8 @@ class PicameraSource:
             raise CaptureError("unreadable", "the camera's process writes no frames")
         content = self._bytes(3 * first * second, deadline)
         now = time.monotonic()
-        return Frame(np.frombuffer(content, np.uint8).reshape(second, first, 3), now, time.time(), now)
+        image = np.frombuffer(content, np.uint8).reshape(second, first, 3)
+        return Frame(image, now, time.time(), now, refused=not wanted(now))
 
     def explain(self, error: CaptureError) -> CaptureError:
         """Return `error`: the child has said all."""

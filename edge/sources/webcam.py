@@ -7,9 +7,8 @@ import time
 from pathlib import Path
 
 import cv2
-import numpy as np
 
-from edge.frames import CaptureError, Frame
+from edge.frames import NOTHING, CaptureError, Frame, Wanted, every, picture
 from edge.settings import CameraSettings
 
 BACKENDS = {"linux": cv2.CAP_V4L2, "darwin": cv2.CAP_AVFOUNDATION, "win32": cv2.CAP_DSHOW}
@@ -39,15 +38,16 @@ class WebcamSource:
             )
         self._capture = capture
 
-    def read(self) -> Frame:
+    def read(self, wanted: Wanted = every) -> Frame:
         """Return the next frame."""
         if self._capture is None:
             raise CaptureError("unplugged", "not open")
-        ok, image = self._capture.read()
-        if not ok or image is None:
+        if not self._capture.grab():
             raise CaptureError("unplugged", f"webcam {self._source}: gives no frame; is it still plugged in?")
         now = time.monotonic()
-        return Frame(np.asarray(image, np.uint8), now, time.time(), now)
+        refused = not wanted(now)
+        image = NOTHING if refused else picture(*self._capture.retrieve())
+        return Frame(image, now, time.time(), now, refused=refused)
 
     def explain(self, error: CaptureError) -> CaptureError:
         """Return `error`: there is nobody to ask."""

@@ -16,13 +16,12 @@ from edge.faces import Face
 from edge.frames import Frame, Slot
 from edge.metrics import Metrics
 from edge.pipeline import Analyser, Lane, Ticket
+from edge.replay import DEPTH
 from edge.schedule import Schedule
 from edge.tracking import Observation, Rules, Track, Tracker, Transition
 from tests.parts.samples import LABELS
 
 Image = npt.NDArray[np.uint8]
-#: As of a machine with two cores: where to look is known by the result of the frame before the last.
-DEPTH = 2
 KEEP = 0.3
 
 

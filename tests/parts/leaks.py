@@ -40,6 +40,10 @@ class Ears:
         self.came = 0
         self.reasons: list[Reason] = []
 
+    def wanted(self, _time: float) -> bool:
+        """Want every frame."""
+        return True
+
     def captured(self, frame: Frame) -> Frame:
         """Keep every frame."""
         return frame
