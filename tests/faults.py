@@ -22,14 +22,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from paho.mqtt import client as paho
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from edge.commands import LINES
 from edge.events import Event
+from edge.logs import LINES
 from edge.metrics import Metrics
-from edge.mqtt import BACK_OFF, JITTER, WINDOW, Publisher
+from edge.mqtt import BACK_OFF, JITTER, Publisher
 from edge.outbox import Outbox
+from edge.session import WINDOW, Session
 from edge.settings import MqttSettings
 from tests.camera_faults import CAMERA_FAULTS
 from tests.parts import eventually
@@ -402,7 +402,7 @@ def fuzzed_commands(folder: Path, short: bool) -> Iterator[Row]:
             made = len(daemon.ids("made"))
             bench.wait_made(made + 10)
         outcome = bench.outcome()
-    most = int(minutes + 1) * (LINES + 1)
+    most = 2 * int(minutes + 1) * (LINES + 1)  # what was done and what was not taken have lines of their own
     figure = (
         f"{sum(counted.values())} counted ({', '.join(f'{v} {k}' for k, v in counted.items() if v)}), {lines} lines in "
         f"the log, {outcome.lost} events lost, {outcome.unended} starts without end"
@@ -477,15 +477,15 @@ class _Lines(logging.Handler):
 
 
 def _count(publisher: Publisher) -> list[float]:
-    """Return a list that will have the time of each attempt to connect: each has a client of its own."""
+    """Return a list that will have the time of each attempt to connect: each has a session of its own."""
     attempts: list[float] = []
-    make = publisher.make_client
+    make = publisher._make_session
 
-    def counting(protocol: MQTTProtocolVersion) -> paho.Client:
+    def counting(protocol: MQTTProtocolVersion) -> Session:
         attempts.append(time.monotonic())
         return make(protocol)
 
-    publisher.make_client = counting  # type: ignore[method-assign]
+    publisher._make_session = counting  # type: ignore[method-assign]
     return attempts
 
 

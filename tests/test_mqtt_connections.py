@@ -6,6 +6,7 @@ import amqtt.broker
 import pytest
 from click.testing import CliRunner
 
+import edge.client
 import edge.mqtt
 from edge.cli import cli
 from edge.demo import EmbeddedBroker
@@ -133,7 +134,7 @@ def test_next_broker_when_the_first_does_not_answer_and_back(parts, connect, cap
 def test_files_that_are_no_certificates_are_one_line(tmp_path):
     (tmp_path / "x.pem").write_text("no certificate")
     with pytest.raises(SettingsError, match=r"^mqtt\.tls: \S*x\.pem.*; name PEM files, the key without a passphrase$"):
-        edge.mqtt.tls_context(MqttTlsSettings(ca=tmp_path / "x.pem"))
+        edge.client.tls_context(MqttTlsSettings(ca=tmp_path / "x.pem"))
 
 
 def test_check_looks_at_certificates(tmp_path):
@@ -149,4 +150,4 @@ def test_key_with_a_passphrase_asks_nobody(authority, tmp_path):
     locked = tmp_path / "locked.key"
     authority._openssl("rsa", "-aes128", "-passout", "pass:secret", "-in", str(key), "-out", str(locked))
     with pytest.raises(SettingsError, match="without a passphrase"):
-        edge.mqtt.tls_context(MqttTlsSettings(certificate=certificate, key=locked))
+        edge.client.tls_context(MqttTlsSettings(certificate=certificate, key=locked))
