@@ -203,6 +203,17 @@ def test_frozen_broker_gets_what_it_missed(broker, subscriber, node, monkeypatch
     assert list(dict.fromkeys(events(subscriber))) == list(range(1, 50))
 
 
+def test_half_open_connection_is_given_up_though_nothing_is_sent(broker, node, monkeypatch):
+    monkeypatch.setattr(edge.mqtt, "ANSWER_TIMEOUT", 0.5)
+    one = node(broker.port, keepalive=5)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    broker.freeze()
+    eventually(lambda: not one.connected(), 30, "connection given up")
+    broker.thaw()
+    eventually(one.connected, 10, "another connection")
+
+
 def test_wrong_password_is_one_line_with_a_remedy_and_no_hot_loop(parts, node, caplog):
     caplog.set_level(logging.WARNING)
     broker = parts.start(Mosquitto(parts.folder("locked"), passwords={"edge": "right"}))

@@ -1,6 +1,8 @@
 """Ways to a broker: several of them, encrypted, with certificates of our own, over websockets."""
 
 import logging
+import socket
+import ssl
 
 import amqtt.broker
 import pytest
@@ -69,6 +71,16 @@ def refused(connect, caplog, text, **settings):
 def test_encrypted_broker_of_an_authority_of_its_own(parts, authority, connect):
     broker = secure(parts, authority)
     assert connect(port=broker.port, tls={"ca": authority.ca, "alpn": ["mqtt"]}).wait_empty(10)
+
+
+def test_alpn_is_asked_for(authority, connect):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.sign(f"IP:{HOST}", stem="alpn"))
+    context.set_alpn_protocols(["h2", "mqtt"])
+    with socket.create_server((HOST, 0)) as listener:
+        connect(port=listener.getsockname()[1], tls={"ca": authority.ca, "alpn": ["mqtt"]})
+        with context.wrap_socket(listener.accept()[0], server_side=True) as accepted:
+            assert accepted.selected_alpn_protocol() == "mqtt"
 
 
 def test_broker_that_asks_for_our_certificate(parts, authority, connect, caplog):
