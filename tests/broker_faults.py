@@ -71,6 +71,7 @@ def long_outage(folder: Path, short: bool) -> Iterator[Row]:
     count = 300 if short else 36_000
     with Delivery(folder, pace="fast") as run:
         run.broker.stop()
+        run.daemon.environment["REMEMBER"] = "yes"
         started = time.monotonic()
         with run.daemon as daemon:
             run.wait_made(count, 3600)
