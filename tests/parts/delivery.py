@@ -31,6 +31,7 @@ class Outcome:
 
     made: int
     committed: int
+    received: int
     lost: int
     uncommitted: int
     doubled: int
@@ -39,8 +40,9 @@ class Outcome:
 
     def __str__(self) -> str:
         return (
-            f"{self.made} made, {self.committed} committed, {self.lost} of them lost, {self.uncommitted} lost before "
-            f"the commit, {self.doubled} doubled, {self.disordered} out of order, {self.unended} starts without end"
+            f"{self.made} made, {self.committed} committed, {self.received} received; {self.lost} committed ones lost, "
+            f"{self.uncommitted} lost before the commit, {self.doubled} doubled, {self.disordered} out of order, "
+            f"{self.unended} starts without end"
         )
 
 
@@ -103,6 +105,7 @@ class Delivery:
         return Outcome(
             made=len(made),
             committed=len(committed),
+            received=len(first),
             lost=len(committed - {payload["id"] for payload in first}),
             uncommitted=len(made - committed),
             doubled=len(payloads) - len(first),

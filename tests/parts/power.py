@@ -19,7 +19,7 @@ from typing import Any
 assert sqlite3.sqlite_version_info >= (3, 7, 17), "the version of SQLite with these tables"
 
 _Sync = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
-_Open = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
+_Open = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_void_p)
 
 
 class _Vfs(ctypes.Structure):
@@ -84,11 +84,12 @@ class Disk:
                 if not (self._original / copy.name).exists():
                     copy.unlink()
 
-    def _on_open(self, vfs: int, name: bytes | None, file: int, flags: int, out_flags: int) -> int:
+    def _on_open(self, vfs: int, name: int | None, file: int, flags: int, out_flags: int) -> int:
+        # The name as its address, because SQLite keeps that, and what it has behind the name.
         result: int = self._open(vfs, name, file, flags, out_flags)
         methods = ctypes.cast(file, ctypes.POINTER(ctypes.c_void_p))
         if result == 0 and name is not None and methods[0] is not None:
-            self._names[file] = Path(name.decode())
+            self._names[file] = Path(ctypes.string_at(name).decode())
             methods[0] = ctypes.addressof(self._replacing(methods[0]))
         return result
 
