@@ -16,11 +16,11 @@ from edge.bench.command import bench
 from edge.bench.rig import BenchError
 from edge.bundle import DEFAULT_MODEL, BundleError, read_bundle
 from edge.classify import ImageError, PictureClassifier, annotate, read_image, write_image
+from edge.client import tls_context
 from edge.demo import DemoError, EmbeddedBroker, broker_answers, demo_settings, event_line
 from edge.events import Event
 from edge.http import HttpError
 from edge.litert import RuntimeMissingError
-from edge.mqtt import tls_context
 from edge.outbox_commands import outbox
 from edge.replay import ReplayError, replay_settings
 from edge.replay import replay as play

@@ -7,6 +7,7 @@ times: what waits, what is remembered and what is logged is bounded.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import queue
@@ -17,8 +18,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
+from edge.logs import BoundedLog
 from edge.metrics import Metrics
-from edge.settings import Command
+from edge.settings import Command, is_name
 
 log = logging.getLogger(__name__)
 
@@ -28,17 +30,15 @@ LARGEST = 4096
 WAITING = 64
 #: Characters of a command's id, at most.
 LONGEST_ID = 128
-#: For how long an id is known, seconds, and how many are.
-REMEMBER, REMEMBERED = 600.0, 1000
+#: For how long an id is known, seconds, how many are, and the bytes of their answers, at most.
+REMEMBER, REMEMBERED, REMEMBERED_BYTES = 600.0, 1000, 1 << 20
 #: A command that takes longer than this, its answer included, is no progress, seconds.
 STUCK = 30.0
-#: Lines in the log about commands within a minute, at most.
-LINES = 10
 
 #: Carries a command out: camera (none for all of them) and arguments; returns what the answer says beside `ok`.
 Handler = Callable[[str | None, dict[str, Any]], dict[str, Any]]
-#: Sends an answer: topic, payload, MQTT 5 correlation data.
-Send = Callable[[str, bytes, bytes | None], None]
+#: Sends an answer: topic, payload, MQTT 5 correlation data; returns whether the broker takes one of its size.
+Send = Callable[[str, bytes, bytes | None], bool]
 
 
 class CommandError(ValueError):
@@ -57,12 +57,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Answered:
-    """A command that was carried out: when (monotonic, seconds), what it was, and its answer."""
+    """A command that was carried out: when (monotonic, seconds), a digest of what it was, and its answer."""
 
     time: float
-    camera: str | None
-    payload: bytes
-    answer: dict[str, Any]
+    digest: bytes
+    answer: bytes
 
 
 class Commands:
@@ -84,7 +83,9 @@ class Commands:
         self._count = metrics.commands
         self._waiting: queue.Queue[Request | None] = queue.Queue(WAITING)
         self._answered: OrderedDict[str, Answered] = OrderedDict()
-        self._log = BoundedLog()
+        self._answered_bytes = 0
+        # Two, so that nobody's nonsense keeps what was done out of the log.
+        self._log_done, self._log_dropped = BoundedLog(log, "commands"), BoundedLog(log, "commands not taken")
         self._busy_since: float | None = None
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
@@ -112,19 +113,20 @@ class Commands:
 
     def receive(self, request: Request, retained: bool) -> None:
         """Take in what came; never waits. A retained command is as old as nobody knows, and is dropped."""
+        about = _about(request.camera)
         if retained:
-            self._drop("retained", "a retained command was ignored; send commands without the flag")
+            self._drop("retained", f"a retained one for {about}; send commands without the flag")
         elif len(request.payload) + len(request.correlation or b"") > LARGEST:
-            self._drop("oversized", f"a command of more than {LARGEST} bytes was dropped")
+            self._drop("oversized", f"one of more than {LARGEST} bytes for {about}")
         else:
             try:
                 self._waiting.put_nowait(request)
             except queue.Full:
-                self._drop("busy", f"more than {WAITING} commands wait; one was dropped")
+                self._drop("busy", f"one for {about}, because {WAITING} wait")
 
     def _drop(self, result: str, line: str) -> None:
         self._count[result].inc()
-        self._log(logging.WARNING, line)
+        self._log_dropped(logging.WARNING, line)
 
     def _run(self) -> None:
         while not self._leave.is_set():
@@ -132,9 +134,17 @@ class Commands:
             if request is None:
                 return
             self._busy_since = time.monotonic()
-            answer = json.dumps(self._respond(request), separators=(",", ":")).encode()
-            self._send(request.answer_to, answer, request.correlation)
+            self._answer(request, self._respond(request))
             self._busy_since = None
+
+    def _answer(self, request: Request, answer: dict[str, Any]) -> None:
+        """Send an answer; one that the broker does not take for its size would vanish, so a short one says that."""
+        payload = _encode(answer)
+        if not self._send(request.answer_to, payload, request.correlation):
+            remedy = "; ask for a single camera" if request.camera is None else ""
+            error = f"the answer has {len(payload)} bytes, which is more than the broker takes{remedy}"
+            short = _encode({"id": answer["id"], "ok": False, "error": error})
+            self._send(request.answer_to, short, request.correlation)
 
     def _respond(self, request: Request) -> dict[str, Any]:
         """Return the answer, having carried the command out unless its id was answered before."""
@@ -147,30 +157,35 @@ class Commands:
                 self._count["repeated"].inc()
                 return known
             command, arguments = self._check(document)
-            self._answered[name] = Answered(time.monotonic(), request.camera, request.payload, answer)
         except CommandError as error:
             answer["error"] = str(error)
-            self._drop("refused", f"a command was refused: {error}")
+            self._drop("refused", f"one for {_about(request.camera)}: {error}")
             return answer
         self._carry_out(command, request.camera, arguments, answer)
+        self._remember(name, request, answer)
         return answer
 
     def _carry_out(
         self, command: Command, camera: str | None, arguments: dict[str, Any], answer: dict[str, Any]
     ) -> None:
         """Carry a command out. A supervision point: what it raises is an answer, and nothing else."""
+        what = f"{command} of {_about(camera)}"
         try:
             answer.update(self._handlers[command](camera, arguments), ok=True)
         except CommandError as error:
             answer["error"] = str(error)
-            self._drop("failed", f"{command} failed: {error}")
+            self._count["failed"].inc()
+            self._log_done(logging.WARNING, f"{what} failed: {error}")
         except Exception:
             answer["error"] = "failed; the daemon's log says why"
             self._count["failed"].inc()
-            self._log(logging.ERROR, f"{command} failed", trace=True)
+            self._log_done(logging.ERROR, f"{what} failed", trace=True)
         else:
             self._count["done"].inc()
-            self._log(logging.INFO, f"{command} carried out")
+            if "warning" in answer:
+                self._log_done(logging.WARNING, f"{what} carried out: {answer['warning']}")
+            else:
+                self._log_done(logging.INFO, f"{what} carried out")
 
     def _check(self, document: dict[str, Any]) -> tuple[Command, dict[str, Any]]:
         known: tuple[Command, ...] = get_args(Command)
@@ -186,38 +201,46 @@ class Commands:
 
     def _known(self, name: str, request: Request) -> dict[str, Any] | None:
         """Return the answer that a command with this id got. Raises `CommandError` if that was another command."""
-        now = time.monotonic()
-        while self._answered and (
-            len(self._answered) > REMEMBERED or now - next(iter(self._answered.values())).time > REMEMBER
-        ):
-            self._answered.popitem(last=False)
+        self._forget()
         found = self._answered.get(name)
         if found is None:
             return None
-        if (found.camera, found.payload) != (request.camera, request.payload):
+        if found.digest != _digest(request):
             raise CommandError("id: was that of another command within ten minutes; give each command one of its own")
-        return found.answer
+        known: dict[str, Any] = json.loads(found.answer)
+        return known
+
+    def _remember(self, name: str, request: Request, answer: dict[str, Any]) -> None:
+        payload = _encode(answer)
+        self._answered[name] = Answered(time.monotonic(), _digest(request), payload)
+        self._answered_bytes += len(payload)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Forget the oldest answers, as far as they are too old, too many or too much."""
+        oldest = time.monotonic() - REMEMBER
+        while self._answered and (
+            len(self._answered) > REMEMBERED
+            or self._answered_bytes > REMEMBERED_BYTES
+            or next(iter(self._answered.values())).time < oldest
+        ):
+            _, gone = self._answered.popitem(last=False)
+            self._answered_bytes -= len(gone.answer)
 
 
-class BoundedLog:
-    """Writes at most so many lines a minute, and then how many it left out."""
+def _about(camera: str | None) -> str:
+    """Say whom a command is for. Who sent it chose the words, and not each is one for the log."""
+    if camera is None:
+        return "the node"
+    return f"camera {camera}" if is_name(camera) else "no camera of this node"
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._since = float("-inf")
-        self._lines = 0
 
-    def __call__(self, level: int, line: str, trace: bool = False) -> None:
-        """Write a line about commands, with the traceback of what is being handled if `trace`."""
-        with self._lock:
-            now = time.monotonic()
-            if now - self._since >= 60:
-                if self._lines > LINES:
-                    log.warning("commands: %d more lines left out", self._lines - LINES)
-                self._since, self._lines = now, 0
-            self._lines += 1
-            if self._lines <= LINES:
-                log.log(level, "commands: %s", line, exc_info=trace)
+def _digest(request: Request) -> bytes:
+    return hashlib.sha256(f"{request.camera!r}\n".encode() + request.payload).digest()
+
+
+def _encode(answer: dict[str, Any]) -> bytes:
+    return json.dumps(answer, separators=(",", ":")).encode()
 
 
 def _decode(payload: bytes) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from edge.camera import Camera
 from edge.commands import CommandError, Handler
 from edge.outbox import Outbox
 from edge.settings import Command
+from edge.store import sync_folder
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,8 @@ class Control:
         try:
             self._save()
         except OSError as error:
-            raise CommandError(f"done, but it will not outlive a restart of the daemon: {error.strerror}") from None
+            # It is in force, so the command has not failed.
+            return {"warning": f"in force, but it will not outlive a restart of the daemon: {error.strerror}"}
         return {}
 
     def _change_thresholds(self, camera: str | None, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -158,6 +160,7 @@ class Control:
             file.flush()
             os.fsync(file.fileno())
         fresh.replace(self._file)
+        sync_folder(self._file.parent)
         self._saved = paused
 
 

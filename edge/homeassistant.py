@@ -15,6 +15,7 @@ from typing import Any
 
 from paho.mqtt.client import MQTTMessage
 
+from edge.client import LARGEST
 from edge.mqtt import Publisher
 from edge.settings import Settings
 
@@ -27,8 +28,6 @@ PLATFORMS = {"emotion": "sensor", "faces": "sensor", "event": "event", "online":
 KEY = re.compile(rf"[a-z0-9_-]{{1,64}}_({'|'.join(PLATFORMS)})")
 #: What Home Assistant says when it has started.
 BIRTH = b"online"
-#: Bytes of an earlier discovery message that are looked at.
-LARGEST = 1 << 20
 #: Each switch sends a command with an id of its own.
 SWITCH = '{{"id": "homeassistant-{camera}-{{{{ now().timestamp() }}}}", "command": "{{{{ value }}}}"}}'
 
@@ -52,6 +51,8 @@ class HomeAssistant:
         if settings.homeassistant.discovery:
             publisher.listen(f"{settings.homeassistant.prefix}/status", self._on_status)
             publisher.listen(self._topic, self._on_earlier)
+        else:
+            publisher.listen(self._topic, self._on_unwanted)
 
     def announce(self, labels: Sequence[str]) -> None:
         """Say what there is, with these emotions."""
@@ -76,6 +77,12 @@ class HomeAssistant:
                 # Before the others: Home Assistant passes over what follows a component that it is still working on.
                 self._send({**self._document, "components": {**gone, **self._document["components"]}})
                 self._send(self._document)
+
+    def _on_unwanted(self, message: MQTTMessage) -> None:
+        """Clear what an earlier run announced, now that nothing is to be: what is retained would stay for ever."""
+        if message.retain and message.payload:
+            log.info("Home Assistant: the node is taken back")
+            self._publisher.clear([self._topic])
 
     def _send(self, document: dict[str, Any]) -> None:
         self._publisher.set_retained(self._topic, json.dumps(document, separators=(",", ":")).encode())

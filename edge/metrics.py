@@ -18,6 +18,7 @@ EVENT_TYPES = ("start", "change", "end")
 DROPPED_FRAMES = ("replaced", "timeout", "failed", "unusable", "rate", "still", "behind", "model", "paused")
 CAPTURE_INCIDENTS = ("drained", "reopened", "resized")
 COMMANDS = ("done", "failed", "refused", "repeated", "retained", "oversized", "busy")
+REFUSABLE = ("subscription", "state", "answer")
 DROPPED_EVENTS = ("overflow", "expired", "damaged", "refused", "stopped")
 
 
@@ -97,6 +98,8 @@ class Metrics:
         self.commands = {result: commands.labels(result) for result in COMMANDS}
         self.mqtt_connected = self._gauge("mqtt_connected", "Whether the broker has accepted the connection.")
         self.mqtt_reconnects = self._counter("mqtt_reconnects_total", "Connections to the broker after the first.")
+        refusals = self._counter("mqtt_refusals_total", "What the broker did not take, beside events.", "what")
+        self.mqtt_refusals = {what: refusals.labels(what) for what in REFUSABLE}
         self._outbox_events = self._gauge("outbox_events", "Events waiting for the broker.")
         self._outbox_bytes = self._gauge("outbox_bytes", "Size of the events waiting for the broker.")
         self._outbox_oldest = self._gauge("outbox_oldest_seconds", "Age of the oldest event waiting.")

@@ -74,7 +74,9 @@ class Service:
         self._metrics.outbox(
             self._outbox.__len__, self._outbox.bytes, self._outbox.oldest_seconds, lambda: not self._outbox.problem()
         )
-        self._publisher = Publisher(settings.mqtt, settings.node, self._outbox, self._metrics, published)
+        self._publisher = Publisher(
+            settings.mqtt, settings.node, self._outbox, self._metrics, published, settings.cameras
+        )
         self._pipeline = Pipeline(
             self._make_analyser(),
             settings.workers or os.cpu_count() or 1,

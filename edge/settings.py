@@ -56,7 +56,8 @@ def _polygons(value: Any) -> Any:
     return polygons
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
+NAME = r"^[a-z0-9_-]{1,64}$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 Host = Annotated[str, StringConstraints(min_length=1, max_length=253), AfterValidator(_only_a_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Topic = Annotated[str, StringConstraints(pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$")]
@@ -66,6 +67,11 @@ Polygons = Annotated[tuple[tuple[tuple[float, float], ...], ...], BeforeValidato
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
 ENCRYPTED_SCHEMES = ("rtsps", "https")
 LARGEST_INDEX = 255
+
+
+def is_name(text: str) -> bool:
+    """Tell whether nodes and cameras may have a name."""
+    return re.fullmatch(NAME.strip("^$"), text) is not None
 
 
 class SettingsError(ValueError):

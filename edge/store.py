@@ -122,7 +122,7 @@ class Store:
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
             self._connection.executescript(TABLES)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
             self._synchronous = f"PRAGMA synchronous={durability.upper()}"
             self._connection.execute(self._synchronous)
         except FAULTS:
@@ -372,8 +372,8 @@ def _checksum(message: Message) -> int:
     return zlib.crc32(message.payload, zlib.crc32(f"{message.id}/{message.camera}/{message.kind}".encode()))
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a new file's name outlive a power loss."""
+def sync_folder(folder: Path) -> None:
+    """Make the name of a new or renamed file outlive a power loss. Raises `OSError`."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import queue
 import secrets
+import ssl
 import time
-from collections import OrderedDict
-from collections.abc import Iterator
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.reasoncodes import ReasonCode
 
+from edge.client import (
+    ANSWER_TIMEOUT,
+    UNSUPPORTED_VERSION,
+    BrokerError,
+    connect,
+    make_client,
+    refusal,
+    tls_context,
+)
 from edge.demo import event_line
 from edge.events import decode_event
-from edge.mqtt import ANSWER_TIMEOUT, CONNECT_TIMEOUT, connection_failure, tls_context
 from edge.outbox_commands import config_option
 from edge.settings import MqttSettings, load_settings
 
@@ -28,6 +38,8 @@ COLOURS = {"start": "green", "change": "yellow", "end": "blue"}
 REMEMBERED = 10_000
 #: Seconds between rounds over the brokers of the list.
 PAUSE = 1.0
+#: How long the network is listened to before the next look at what came, seconds.
+LISTEN = 0.2
 
 
 class WatchError(RuntimeError):
@@ -46,77 +58,123 @@ def watch(config: Path, node: str | None, every: bool, as_json: bool) -> None:
     settings = load_settings(config)
     colour = False if os.environ.get("NO_COLOR") else None  # click leaves colours out where nobody would see them
     topic = f"{settings.mqtt.base}/{'+' if every else node or settings.node}/+/event"
-    for payload in once(follow(settings.mqtt, topic)):
+    for payload in once(follow(settings.mqtt, topic, lambda line: click.echo(line, err=True))):
         line = json.dumps(payload) if as_json else readable(payload, with_node=every)
         click.echo(click.style(line, fg=None if as_json else COLOURS.get(str(payload.get("type")))), color=colour)
 
 
-def follow(settings: MqttSettings, topic: str) -> Iterator[dict[str, Any]]:
+def follow(settings: MqttSettings, topic: str, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Yield the decoded messages of a topic filter for ever, over reconnects too, without what is no JSON object.
+
+    Args:
+        settings: of the broker.
+        topic: a topic filter.
+        say: gets a line when a connection is lost, when none can be had, once, and when there is one again.
 
     Raises:
         WatchError: at the start, no broker of the list takes the connection.
     """
-    ever = False
+    tls = tls_context(settings.tls) if settings.tls else None
+    ever, said = False, ""
     while True:
-        failures = []
+        failures: list[str] = []
         for host, port in settings.addresses:
             try:
-                for payload in _follow_one(settings, host, port, topic):
-                    ever = True
-                    if payload:
-                        yield payload
+                with contextlib.closing(_Broker(settings, tls, host, port)) as broker:
+                    broker.open(topic)
+                    if ever:
+                        say(f"{broker.name}: connected again")
+                    ever, said, failures = True, "", []
+                    yield from broker.messages()
+                    say(f"{broker.name}: connection lost; trying again")
             except WatchError as error:
                 failures.append(str(error))
         if not ever:
             raise WatchError("\n".join(failures))
+        if failures and said != "\n".join(failures):
+            said = "\n".join(failures)
+            say(said)
         time.sleep(PAUSE)
 
 
-def _follow_one(settings: MqttSettings, host: str, port: int, topic: str) -> Iterator[dict[str, Any]]:
-    """Yield what comes from one broker until it is lost, nothing (an empty object) first when it has accepted us.
+class _Broker:
+    """A connection without a thread of its own: nothing is read from it but while somebody waits for messages."""
 
-    Raises:
-        WatchError: it cannot be reached or refuses us.
-    """
-    where = f"broker {host}:{port}"
-    arrived: queue.SimpleQueue[dict[str, Any] | WatchError | None] = queue.SimpleQueue()
+    def __init__(self, settings: MqttSettings, tls: ssl.SSLContext | None, host: str, port: int) -> None:
+        self.name = f"broker {host}:{port}"
+        self._settings = settings
+        self._tls = tls
+        self._address = host, port
+        self._client: paho.Client | None = None
+        self._arrived: deque[dict[str, Any]] = deque()
+        self._answer: ReasonCode | None = None
+        self._subscribed: ReasonCode | None = None
 
-    def on_connect(client: paho.Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
-        if reason.is_failure:
-            arrived.put(WatchError(f"{where}: refused the connection: {reason} (check mqtt.username, mqtt.password)"))
-        else:
-            client.subscribe(topic, qos=1)
-            arrived.put({})
+    def open(self, topic: str) -> None:
+        """Connect, with MQTT 5 or else with 3.1.1, and subscribe. Raises `WatchError`."""
+        client = self._connect(MQTTProtocolVersion.MQTTv5)
+        if self._answer is None or self._answer.value == UNSUPPORTED_VERSION:
+            self.close()
+            client = self._connect(MQTTProtocolVersion.MQTTv311)
+        if self._answer is None:
+            raise WatchError(f"{self.name}: no answer to the connection request")
+        if self._answer.is_failure:
+            raise WatchError(f"{self.name}: {refusal(self._answer)}")
+        client.subscribe(topic, qos=1)
+        self._wait_for(lambda: self._subscribed)
+        if self._subscribed is None or self._subscribed.is_failure:
+            why = self._subscribed or "no answer"
+            raise WatchError(f"{self.name}: does not let us listen to {topic} ({why}); check its access lists")
 
-    def on_message(_client: paho.Client, _data: Any, message: paho.MQTTMessage) -> None:
+    def _connect(self, protocol: MQTTProtocolVersion) -> paho.Client:
+        name = f"emotion-edge-watch-{secrets.token_hex(4)}"
+        self._answer, self._client = None, make_client(self._settings, name, protocol, self._tls)
+        self._client.on_connect = self._on_connect
+        self._client.on_subscribe = self._on_subscribe
+        self._client.on_message = self._on_message
+        try:
+            connect(self._client, self._settings, *self._address)
+        except BrokerError as error:
+            raise WatchError(f"{self.name}: {error}") from None
+        self._wait_for(lambda: self._answer)
+        return self._client
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Yield what comes until the connection is lost."""
+        while True:
+            while self._arrived:
+                yield self._arrived.popleft()
+            if not self._read():
+                yield from self._arrived
+                return
+
+    def close(self) -> None:
+        """Leave."""
+        if self._client is not None:
+            self._client.disconnect()
+
+    def _read(self) -> bool:
+        """Take in what comes within a moment; tells whether the connection lasts."""
+        return self._client is not None and self._client.loop(LISTEN) is MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _wait_for(self, answer: Callable[[], ReasonCode | None]) -> None:
+        end = time.monotonic() + ANSWER_TIMEOUT
+        while answer() is None and time.monotonic() < end and self._read():
+            pass
+
+    def _on_connect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
+        self._answer = reason
+
+    def _on_subscribe(self, _c: paho.Client, _u: Any, _mid: int, reasons: list[ReasonCode], _p: Any) -> None:
+        self._subscribed = reasons[0]
+
+    def _on_message(self, _c: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
         try:
             payload = json.loads(message.payload)
         except (ValueError, RecursionError):
             return
-        if isinstance(payload, dict) and payload:
-            arrived.put(payload)
-
-    client = _client(settings)
-    client.on_connect, client.on_message = on_connect, on_message
-    client.on_disconnect = lambda *_: arrived.put(None)
-    try:
-        client.connect(host, port, settings.keepalive)
-    except (OSError, ValueError, paho.WebsocketConnectionError) as error:
-        raise WatchError(f"{where}: {connection_failure(error, settings.tls is not None)}") from None
-    client.loop_start()
-    try:
-        arrival = arrived.get(timeout=ANSWER_TIMEOUT)
-        while arrival is not None:
-            if isinstance(arrival, WatchError):
-                raise arrival
-            yield arrival
-            arrival = arrived.get()
-    except queue.Empty:
-        raise WatchError(f"{where}: no answer to the connection request") from None
-    finally:
-        client.disconnect()
-        client.loop_stop()
+        if isinstance(payload, dict):
+            self._arrived.append(payload)
 
 
 def once(payloads: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -139,22 +197,3 @@ def readable(payload: dict[str, Any], with_node: bool) -> str:
     except (ValueError, TypeError, AttributeError, OverflowError):
         line = f"not an event: {json.dumps(payload)[:200]}"
     return "".join(character if character.isprintable() else "�" for character in line)
-
-
-def _client(settings: MqttSettings) -> paho.Client:
-    client = paho.Client(
-        CallbackAPIVersion.VERSION2,
-        client_id=f"emotion-edge-watch-{secrets.token_hex(4)}",
-        protocol=MQTTProtocolVersion.MQTTv5,
-        transport=settings.transport,
-        reconnect_on_failure=False,  # another broker may be there sooner
-    )
-    client.connect_timeout = CONNECT_TIMEOUT
-    if settings.username is not None:
-        password = settings.password
-        client.username_pw_set(settings.username, password.get_secret_value() if password else None)
-    if settings.transport == "websockets":
-        client.ws_set_options(settings.path)
-    if settings.tls is not None:
-        client.tls_set_context(tls_context(settings.tls))
-    return client

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edge.commands
-from edge.commands import LARGEST, LINES, WAITING, BoundedLog, CommandError, Commands, Request
+from edge.commands import LARGEST, WAITING, CommandError, Commands, Request
+from edge.logs import LINES
 from edge.metrics import COMMANDS, Metrics
 from edge.mqtt import may_answer_to
 from tests.parts import eventually
@@ -21,7 +22,8 @@ ALL = ("pause", "resume", "reload", "threshold", "snapshot")
 class Asked:
     """Commands whose handlers write down what they were asked for."""
 
-    def __init__(self, allow=ALL, handler=None):
+    def __init__(self, allow=ALL, handler=None, largest=10_000):
+        self.largest = largest
         self.calls, self.answers, self.metrics = [], queue.Queue(), Metrics("node", "0")
 
         def write_down(name):
@@ -35,7 +37,10 @@ class Asked:
 
     def _send(self, topic, payload, correlation):
         validate("node/response", json.loads(payload))
+        if len(payload) > self.largest:
+            return False
         self.answers.put((topic, json.loads(payload), correlation))
+        return True
 
     def ask(self, payload, camera=None, retained=False, correlation=None):
         content = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
@@ -113,7 +118,47 @@ def test_ids_are_remembered_up_to_a_bound(make, monkeypatch):
     for number in range(30):
         asked.ask({"id": str(number), "command": "pause"})
         asked.answer()
-    assert len(asked.commands._answered) <= 11
+    assert len(asked.commands._answered) <= 10
+
+
+def test_answers_are_remembered_up_to_a_size(make, monkeypatch):
+    monkeypatch.setattr(edge.commands, "REMEMBERED_BYTES", 20_000)
+    state = {"states": {"status": {"long": "x" * 3000}}, "thresholds": {}, "outbox": {}}
+    state["outbox"] = {"messages": 0, "bytes": 0, "oldest_seconds": 0}
+    asked = make(handler=lambda *_: {"state": state})
+    for number in range(30):
+        asked.ask({"id": str(number), "command": "snapshot"})
+        assert asked.answer()["state"] == state
+    assert sum(len(each.answer) for each in asked.commands._answered.values()) <= 20_000
+    asked.ask({"id": "29", "command": "snapshot"})
+    assert asked.answer()["state"] == state
+    assert asked.counts() == {"done": 30, "repeated": 1}
+
+
+def test_an_answer_larger_than_the_broker_takes_is_a_short_one_that_says_so(make):
+    asked = make(largest=300, handler=lambda *_: {"warning": "x" * 1000})
+    asked.ask({"id": "1", "command": "snapshot"}, correlation=b"mine")
+    topic, answer, correlation = asked.answers.get(timeout=10)
+    assert (topic, answer["id"], answer["ok"], correlation) == ("answers", "1", False, b"mine")
+    assert answer["error"].endswith("more than the broker takes; ask for a single camera")
+
+
+def test_the_log_says_which_camera_and_nonsense_keeps_nothing_out_of_it(make, caplog):
+    asked = make(handler=lambda *_: {"warning": "not saved"})
+    for _ in range(100):
+        asked.ask(b"nonsense", camera="evil\nname")
+        asked.answer()
+    for camera in ("door", None):
+        asked.ask({"id": f"of {camera}", "command": "pause"}, camera=camera)
+        asked.answer()
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[-2:] == [
+        "commands: pause of camera door carried out: not saved",
+        "commands: pause of the node carried out: not saved",
+    ]
+    assert lines[0] == "commands not taken: one for no camera of this node: must be a JSON object in UTF-8"
+    assert "evil" not in caplog.text
+    assert len(lines) == LINES + 2
 
 
 @pytest.mark.parametrize(
@@ -177,21 +222,6 @@ def test_a_command_that_cannot_be_carried_out_says_why_and_the_next_one_is(make,
     assert asked.answer()["ok"] is True
     assert "a mistake of ours" in caplog.text
     assert asked.counts() == {"failed": 2, "done": 1}
-
-
-def test_the_log_is_bounded_and_says_what_it_left_out(caplog, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(edge.commands.time, "monotonic", lambda: now[0])
-    write = BoundedLog()
-    for number in range(500):
-        write(logging.WARNING, f"line {number}")
-    assert len(caplog.records) == LINES
-    now[0] += 60
-    write(logging.WARNING, "the next minute")
-    assert [record.getMessage() for record in caplog.records[LINES:]] == [
-        f"commands: {500 - LINES} more lines left out",
-        "commands: the next minute",
-    ]
 
 
 @given(st.binary(max_size=300) | st.recursive(st.none() | st.floats() | st.text(), st.lists).map(json.dumps))

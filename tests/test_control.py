@@ -1,7 +1,7 @@
 """What commands do, with cameras played by the test."""
 
 import json
-import logging
+import os
 
 import pytest
 
@@ -98,12 +98,21 @@ def test_the_file_is_written_only_when_something_changes(make, tmp_path):
     assert (tmp_path / "outbox.db.paused").stat().st_ino == before
 
 
-def test_a_pause_that_cannot_be_kept_is_one_all_the_same(make, tmp_path, caplog):
-    caplog.set_level(logging.WARNING)
+def test_a_pause_that_cannot_be_kept_is_one_all_the_same_and_its_answer_says_so(make, tmp_path):
     control, cameras = make(folder=tmp_path / "nowhere")
-    with pytest.raises(CommandError, match="done, but it will not outlive a restart"):
-        control.handlers["pause"]("door", {})
+    answer = control.handlers["pause"]("door", {})
+    assert answer["warning"].startswith("in force, but it will not outlive a restart of the daemon: No such file")
+    validate("response", {"id": "1", "ok": True, "error": None, **answer})
     assert paused(cameras) == {"door"}
+
+
+def test_a_pause_outlives_a_power_loss(make, tmp_path, monkeypatch):
+    """The name of the file is on the disk only once its folder is."""
+    synced = []
+    sync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")) or sync(fd))
+    make()[0].handlers["pause"]("door", {})
+    assert synced == [str(tmp_path / "outbox.db.paused.new"), str(tmp_path)]
 
 
 def test_thresholds_of_one_camera_or_all(make):

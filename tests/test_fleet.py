@@ -2,9 +2,11 @@
 
 import json
 
+import pytest
 import yaml
 
-from deploy.fleet.prove import HERE, SHORT, prove, recipe
+from deploy.fleet.prove import HERE, SHORT, Consumer, prove, recipe
+from tests.parts import eventually
 from tests.parts.prometheus import promtool_check_config
 
 
@@ -45,3 +47,13 @@ def test_compose_file_is_yaml_with_two_nodes():
     for service in services.values():
         assert service["environment"]["EMQX_NODE_NAME"].endswith(service["hostname"])
         assert all(each in service["environment"]["EMQX_CLUSTER__STATIC__SEEDS"] for each in names)
+
+
+@pytest.mark.own_messages
+def test_a_consumer_passes_over_what_is_no_event(parts, broker, subscriber):
+    one = parts.start(Consumer(parts.folder("consumer"), broker.port, "one", "archive", "events"))
+    eventually(lambda: "$share/archive/events" in broker.log.read_text(), 20, "subscription", one.tail)
+    for payload in (b"[" * 100_000, b"\xff", b"[]", b"{}", b'{"id": "a"}'):
+        subscriber.publish("events", payload)
+    eventually(lambda: one.ids() == ["a"], 10, "id", one.tail)
+    assert one.running

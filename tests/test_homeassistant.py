@@ -196,3 +196,15 @@ def test_not_announced_if_not_wanted(broker, subscriber, announce):
     subscriber.publish("last", b"1")
     subscriber.wait_for(lambda m: m.topic == "last")
     assert configs(subscriber) == []
+
+
+@pytest.mark.own_messages
+def test_what_was_announced_is_cleared_once_it_is_not_wanted(broker, subscriber, announce):
+    announce(broker)
+    subscriber.wait_for(lambda m: m.topic == CONFIG)
+    announce(broker, homeassistant={"discovery": False})  # as after a restart with other settings
+    subscriber.wait_for(lambda m: m.topic == CONFIG and not m.raw, what="cleared announcement")
+    with Subscriber(broker.port, (CONFIG, "last")) as late:
+        subscriber.publish("last", b"1")
+        late.wait_for(lambda m: m.topic == "last")
+        assert [m.topic for m in late.messages] == ["last"]

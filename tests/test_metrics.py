@@ -33,6 +33,7 @@ SERIES = {
     "commands_total": (COUNTERS, {"result"}),
     "mqtt_connected": (GAUGES, set()),
     "mqtt_reconnects_total": (COUNTERS, set()),
+    "mqtt_refusals_total": (COUNTERS, {"what"}),
     "outbox_events": (GAUGES, set()),
     "outbox_bytes": (GAUGES, set()),
     "outbox_oldest_seconds": (GAUGES, set()),

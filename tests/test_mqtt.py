@@ -1,5 +1,6 @@
 """The publisher, against a real Mosquitto and against the demo's broker, which speaks MQTT 3.1.1 only."""
 
+import contextlib
 import json
 import logging
 import socket
@@ -12,16 +13,20 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 import edge.mqtt
+import edge.session
+from edge.client import LARGEST, ROOM
 from edge.demo import EmbeddedBroker
 from edge.events import decode_event, state
 from edge.metrics import Metrics
 from edge.mqtt import Publisher
 from edge.outbox import Outbox
 from edge.settings import MqttSettings
+from edge.store import Message
 from tests.parts import HOST, eventually, free_port
 from tests.parts.broker import Mosquitto
 from tests.parts.samples import make_event
 from tests.parts.schema import validate_event
+from tests.parts.stubborn import StubbornBroker
 from tests.parts.subscriber import Subscriber
 
 ONLINE = state("online", version="0")
@@ -36,7 +41,7 @@ class Node:
         self.metrics = Metrics("node", "0")
         self.published = []
         self.publisher = Publisher(
-            MqttSettings(port=port, **settings), "node", self.outbox, self.metrics, self.published.append
+            MqttSettings(port=port, **settings), "node", self.outbox, self.metrics, self.published.append, ("camera",)
         )
 
     def start(self):
@@ -74,9 +79,16 @@ def events(subscriber, camera="camera"):
 
 
 def retained(port, topic, **login):
-    """The retained payload that a new client gets; raises if there is none."""
-    with Subscriber(port, (topic,), **login) as new:
-        return new.wait_for(lambda message: message.retain, what=f"retained {topic}").payload
+    """The retained payload that a new client gets; raises if there is none.
+
+    What is sent just while a client subscribes comes to it as new; the next one gets it as retained.
+    """
+
+    def kept():
+        with Subscriber(port, (topic,), **login) as new, contextlib.suppress(AssertionError):
+            return new.wait_for(lambda message: message.retain, 1)
+
+    return eventually(kept, 10, f"retained {topic}").payload
 
 
 def test_events_arrive_in_order_once_with_qos_1_and_keep_to_the_schema(broker, subscriber, node):
@@ -184,7 +196,7 @@ def test_events_of_an_outage_arrive_in_order(broker, subscriber, node):
 
 def test_frozen_broker_gets_what_it_missed(broker, subscriber, node, monkeypatch):
     """An acknowledgement that does not come ends the connection; the events are sent again over the next."""
-    monkeypatch.setattr(edge.mqtt, "ACK_TIMEOUT", 0.5)
+    monkeypatch.setattr(edge.session, "ACK_TIMEOUT", 0.5)
     monkeypatch.setattr(edge.mqtt, "ANSWER_TIMEOUT", 0.5)
     one = node(broker.port)
     one.start()
@@ -197,6 +209,17 @@ def test_frozen_broker_gets_what_it_missed(broker, subscriber, node, monkeypatch
     broker.thaw()
     eventually(lambda: len(one.published) == 49, 30, "all events", lambda: len(one.published))
     assert list(dict.fromkeys(events(subscriber))) == list(range(1, 50))
+
+
+def test_half_open_connection_is_given_up_though_nothing_is_sent(broker, node, monkeypatch):
+    monkeypatch.setattr(edge.mqtt, "ANSWER_TIMEOUT", 0.5)
+    one = node(broker.port, keepalive=5)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    broker.freeze()
+    eventually(lambda: not one.connected(), 30, "connection given up")
+    broker.thaw()
+    eventually(one.connected, 10, "another connection")
 
 
 def test_wrong_password_is_one_line_with_a_remedy_and_no_hot_loop(parts, node, caplog):
@@ -439,7 +462,7 @@ def test_what_is_retained_of_a_camera_that_is_no_more_is_cleared(broker, subscri
 def leave_status_of_another_run(port):
     """Do what a broker does that goes back to an older file: have a status of another run."""
     marked = Properties(PacketTypes.PUBLISH)
-    marked.UserProperty = (edge.mqtt.RUN, "another")
+    marked.UserProperty = (edge.session.RUN, "another")
     with Subscriber(port, ("none",)) as sender:
         sender.publish(STATUS, b'{"state":"online"}', retain=True, properties=marked)
 
@@ -478,6 +501,79 @@ def test_what_brokers_have_of_an_earlier_run_is_no_proof(parts, node, caplog):
     second.kill()
     eventually(lambda: one.publisher._connections == 3 and one.connected(), 10, "connection to the first")
     assert clashes(caplog) == []
+
+
+@pytest.mark.own_messages
+def test_what_is_too_large_is_not_even_sent_to_us(broker, subscriber, node):
+    """Whoever may publish to our topics could have us take in as much as the broker takes, 256 MB."""
+    heard = []
+    one = node(broker.port)
+    one.publisher.listen("emotion/node/set", lambda message: heard.append(len(message.payload)))
+    one.start()
+    eventually(one.connected, 10, "connection")
+    for size in (LARGEST + ROOM, 20 * LARGEST, LARGEST, 3):
+        subscriber.publish("emotion/node/set", b"x" * size)
+    eventually(lambda: 3 in heard, 10, "the last")
+    assert heard == [LARGEST, 3]
+    assert one.metrics.mqtt_reconnects._value.get() == 0
+
+
+def refusals(one):
+    return {what: counter._value.get() for what, counter in one.metrics.mqtt_refusals.items()}
+
+
+def test_what_a_broker_does_not_take_beside_events_is_said_once_and_counted(node, caplog):
+    def answer(topic):
+        return 0x87 if topic.endswith(("camera/status", "answers")) else 0
+
+    with StubbornBroker(answer, lambda topic: 0x87 if topic == "emotion/node/set" else 1) as stubborn:
+        one = node(stubborn.port)
+        one.publisher.listen("emotion/node/set", print)
+        one.start()
+        eventually(one.connected, 10, "connection")
+        for number in range(5):
+            one.publisher.set_state("camera/status", b'{"state":"online","number":%d}' % number)
+            one.publisher.answer("emotion/\x1banswers", b"{}", None)
+        one.put(1)
+        eventually(lambda: len(one.published) == 1, 10, "event")
+        expected = {"subscription": 1, "state": 5, "answer": 5}
+        eventually(lambda: refusals(one) == expected, 10, "count", lambda: refusals(one))
+        one.publisher.stop(1)
+    lines = [record.getMessage() for record in caplog.records]
+    assert sorted(lines) == [
+        "broker: does not let us listen to emotion/node/set (Not authorized); check its access lists",
+        "broker: does not take answers to commands (Not authorized); check its access lists and limits",
+        "broker: does not take what is retained at emotion/node/camera/status (Not authorized); check its access lists "
+        "and limits",
+    ]
+
+
+def test_states_and_answers_larger_than_the_broker_takes(parts, node, caplog):
+    broker = parts.start(Mosquitto(parts.folder("small"), max_packet_size=500))
+    one = node(broker.port)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    one.publisher.set_state("camera/status", b"x" * 500)
+    assert one.publisher.answer("emotion/answers", b"x" * 500, None) is False
+    assert one.publisher.answer("emotion/answers", b"x" * 300, None) is True
+    assert refusals(one) == {"subscription": 0, "state": 1, "answer": 1}
+    assert caplog.text.count("larger than the 500 bytes that it takes") == 2
+    assert one.connected()
+
+
+@pytest.mark.own_messages
+def test_summaries_are_retained_of_cameras_in_the_settings_only(broker, subscriber, node):
+    one = node(broker.port)
+    for number, camera in enumerate(("gone", "camera")):
+        one.outbox.put_message(Message(str(number), camera, "summary", b'{"a":1}'))
+    one.start()
+    eventually(lambda: len(one.outbox) == 0, 10, "delivery")
+    subscriber.wait_for(lambda m: m.topic == "emotion/node/gone/summary")
+    assert retained(broker.port, "emotion/node/+/summary") == {"a": 1}
+    with Subscriber(broker.port, ("emotion/node/+/summary", "last")) as late:
+        subscriber.publish("last", b"1")
+        late.wait_for(lambda m: m.topic == "last")
+        assert [m.topic for m in late.messages] == ["emotion/node/camera/summary", "last"]
 
 
 def test_broker_that_never_answers_holds_up_no_stop(node, monkeypatch):

@@ -1,11 +1,14 @@
 """Ways to a broker: several of them, encrypted, with certificates of our own, over websockets."""
 
 import logging
+import socket
+import ssl
 
 import amqtt.broker
 import pytest
 from click.testing import CliRunner
 
+import edge.client
 import edge.mqtt
 from edge.cli import cli
 from edge.demo import EmbeddedBroker
@@ -68,6 +71,16 @@ def refused(connect, caplog, text, **settings):
 def test_encrypted_broker_of_an_authority_of_its_own(parts, authority, connect):
     broker = secure(parts, authority)
     assert connect(port=broker.port, tls={"ca": authority.ca, "alpn": ["mqtt"]}).wait_empty(10)
+
+
+def test_alpn_is_asked_for(authority, connect):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.sign(f"IP:{HOST}", stem="alpn"))
+    context.set_alpn_protocols(["h2", "mqtt"])
+    with socket.create_server((HOST, 0)) as listener:
+        connect(port=listener.getsockname()[1], tls={"ca": authority.ca, "alpn": ["mqtt"]})
+        with context.wrap_socket(listener.accept()[0], server_side=True) as accepted:
+            assert accepted.selected_alpn_protocol() == "mqtt"
 
 
 def test_broker_that_asks_for_our_certificate(parts, authority, connect, caplog):
@@ -133,7 +146,7 @@ def test_next_broker_when_the_first_does_not_answer_and_back(parts, connect, cap
 def test_files_that_are_no_certificates_are_one_line(tmp_path):
     (tmp_path / "x.pem").write_text("no certificate")
     with pytest.raises(SettingsError, match=r"^mqtt\.tls: \S*x\.pem.*; name PEM files, the key without a passphrase$"):
-        edge.mqtt.tls_context(MqttTlsSettings(ca=tmp_path / "x.pem"))
+        edge.client.tls_context(MqttTlsSettings(ca=tmp_path / "x.pem"))
 
 
 def test_check_looks_at_certificates(tmp_path):
@@ -149,4 +162,4 @@ def test_key_with_a_passphrase_asks_nobody(authority, tmp_path):
     locked = tmp_path / "locked.key"
     authority._openssl("rsa", "-aes128", "-passout", "pass:secret", "-in", str(key), "-out", str(locked))
     with pytest.raises(SettingsError, match="without a passphrase"):
-        edge.mqtt.tls_context(MqttTlsSettings(certificate=certificate, key=locked))
+        edge.client.tls_context(MqttTlsSettings(certificate=certificate, key=locked))

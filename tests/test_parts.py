@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sqlite3
+import subprocess
+import sys
 import time
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +24,7 @@ from deploy.demo.encode import write_clip
 from tests.parts import HOST, accepts, eventually, free_port, tool
 from tests.parts.broker import Mosquitto
 from tests.parts.child import Child
-from tests.parts.daemon import Daemon
+from tests.parts.daemon import ROOT, Daemon
 from tests.parts.prometheus import promtool_check
 from tests.parts.subscriber import Subscriber
 
@@ -237,3 +242,30 @@ def test_output_of_programs_is_part_of_a_failed_tests_report(pytester, monkeypat
     result.stdout.fnmatch_lines(["*child (sh)*", "last words"])
     pid = next(line.split()[1] for line in result.outlines if line.startswith("pid "))
     assert not Path("/proc", pid).exists()
+
+
+@pytest.mark.parametrize(("synchronous", "left"), [("FULL", 5), ("NORMAL", 0)])
+def test_disk_without_power_has_what_was_synced(tmp_path, synchronous, left):
+    program = f"""
+import os, sqlite3
+from pathlib import Path
+from edge.store import sync_folder
+from tests.parts.power import Disk
+state = Path("state").absolute()
+state.mkdir()
+disk = Disk(state, Path("disk"))
+connection = sqlite3.connect(state / "a.db", isolation_level=None)
+for line in ("journal_mode=WAL", "synchronous=FULL"):
+    connection.execute(f"PRAGMA {{line}}")
+connection.execute("CREATE TABLE numbers (number)")
+sync_folder(state)
+connection.execute("PRAGMA synchronous={synchronous}")
+for number in range(5):
+    connection.execute("INSERT INTO numbers VALUES (?)", (number,))
+os._exit(0)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True, timeout=60)
+    assert {path.name for path in tmp_path.iterdir()} == {"state", "disk"}
+    with closing(sqlite3.connect(tmp_path / "disk" / "a.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM numbers").fetchone() == (left,)

@@ -9,12 +9,17 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+import edge.watch
+from edge.demo import EmbeddedBroker
 from edge.settings import MqttSettings
 from edge.watch import WatchError, follow, once, readable
 from tests.parts import HOST, eventually, free_port
@@ -22,6 +27,7 @@ from tests.parts.broker import Mosquitto
 from tests.parts.child import Child
 from tests.parts.samples import make_event
 from tests.parts.settings import settings_for
+from tests.parts.stubborn import StubbornBroker
 from tests.parts.subscriber import Subscriber
 
 pytestmark = pytest.mark.own_messages
@@ -92,8 +98,10 @@ def test_next_broker_of_the_list_when_one_is_away_or_lost(parts):
     first, second = (Mosquitto(parts.folder(name), port=free_port()) for name in ("first", "second"))
     parts.start(second)
     settings = MqttSettings(port=first.port, fallbacks=[f"{HOST}:{second.port}"])
-    arrived = queue.Queue()
-    threading.Thread(target=lambda: [arrived.put(payload) for payload in follow(settings, "a/b")], daemon=True).start()
+    arrived, said = queue.Queue(), []
+    threading.Thread(
+        target=lambda: [arrived.put(payload) for payload in follow(settings, "a/b", said.append)], daemon=True
+    ).start()
     eventually(lambda: "a/b (QoS 1)" in second.log.read_text(), 10, "subscription", second.tail)
     with Subscriber(second.port) as sender:
         sender.publish("a/b", {"from": "second"})
@@ -104,13 +112,81 @@ def test_next_broker_of_the_list_when_one_is_away_or_lost(parts):
     with Subscriber(first.port) as sender:
         sender.publish("a/b", {"from": "first"})
     assert arrived.get(timeout=10) == {"from": "first"}
+    names = [f"broker {HOST}:{each.port}" for each in (first, second)]
+    assert said == [f"{names[1]}: connection lost; trying again", f"{names[0]}: connected again"]
+
+
+def test_broker_of_311():
+    settings = MqttSettings(port=free_port())
+    embedded = EmbeddedBroker(settings)
+    embedded.start()
+    arrived = queue.Queue()
+    threading.Thread(
+        target=lambda: [arrived.put(payload) for payload in follow(settings, "a/b", arrived.put)], daemon=True
+    ).start()
+    sender = paho.Client(CallbackAPIVersion.VERSION2, protocol=MQTTProtocolVersion.MQTTv311)
+    sender.connect(HOST, settings.port)
+    sender.loop_start()
+    eventually(lambda: sender.publish("a/b", b'{"from": "it"}', qos=1) and not arrived.empty(), 20, "message")
+    assert arrived.get() == {"from": "it"}
+    sender.disconnect()
+    sender.loop_stop()
+    embedded.stop()
+
+
+def test_a_lost_broker_is_said_once_and_so_is_what_keeps_it_away(parts, monkeypatch):
+    monkeypatch.setattr(edge.watch, "PAUSE", 0.05)
+    broker = parts.start(Mosquitto(parts.folder("broker")))
+    said = []
+    settings = MqttSettings(port=broker.port)
+    threading.Thread(target=lambda: list(follow(settings, "a", said.append)), daemon=True).start()
+    eventually(lambda: "a (QoS 1)" in broker.log.read_text(), 10, "subscription", broker.tail)
+    name = f"broker {HOST}:{broker.port}: "
+    for _ in range(2):
+        said.clear()
+        broker.kill()
+        eventually(lambda: len(said) == 2, 10, "lines", lambda: said)
+        time.sleep(0.5)  # in which it tries ten times
+        broker.start()
+        eventually(lambda: len(said) == 3, 10, "lines", lambda: said)
+        assert said[0] == f"{name}connection lost; trying again"
+        assert said[1].startswith(name)
+        assert "refused" in said[1]
+        assert said[2] == f"{name}connected again"
+
+
+@pytest.mark.parametrize(("reason", "login"), [(0x86, True), (0x87, True), (0x9F, False)])
+def test_a_refusal_says_what_to_look_at(reason, login):
+    with StubbornBroker(lambda _: 0, welcome=reason) as stubborn, pytest.raises(WatchError) as caught:
+        next(follow(MqttSettings(port=stubborn.port), "a", print))
+    assert str(caught.value).startswith(f"broker {HOST}:{stubborn.port}: refused the connection: ")
+    assert ("check mqtt.username" in str(caught.value)) is login
+
+
+def test_a_refused_subscription_is_an_error():
+    with StubbornBroker(lambda _: 0, lambda _: 0x87) as stubborn, pytest.raises(WatchError, match="check its access"):
+        next(follow(MqttSettings(port=stubborn.port), "secret/topic", print))
+
+
+def test_nothing_is_read_that_nobody_takes(broker, subscriber):
+    """Whoever is slow to read a pipe holds up the broker and not our memory."""
+    found = follow(MqttSettings(port=broker.port), "big", print)
+    first = threading.Thread(target=lambda: next(found))
+    first.start()
+    eventually(lambda: "big (QoS 1)" in broker.log.read_text(), 10, "subscription", broker.tail)
+    for number in range(200):
+        subscriber.publish("big", {"number": number, "filler": "x" * 50_000})
+    first.join(10)
+    assert len(found.gi_frame.f_locals["broker"]._arrived) <= 1
+    assert [next(found)["number"] for _ in range(5)] == [1, 2, 3, 4, 5]
+    found.close()
 
 
 def test_each_broker_of_the_list_that_cannot_be_reached_is_named_once():
     ports = [free_port(), free_port()]
     settings = MqttSettings(port=ports[0], fallbacks=[f"{HOST}:{ports[1]}"])
     with pytest.raises(WatchError) as caught:
-        next(follow(settings, "a"))
+        next(follow(settings, "a", print))
     assert [line.split(": ")[0] for line in str(caught.value).splitlines()] == [f"broker {HOST}:{p}" for p in ports]
 
 

@@ -48,8 +48,8 @@ def consume(host: str, port: int, name: str, group: str, topic: str, into: str, 
             time.sleep(1 / rate)
         try:
             line = f"{json.loads(message.payload)['id']}\n"
-        except (ValueError, KeyError, TypeError):
-            line = ""  # not an event
+        except (ValueError, KeyError, TypeError, RecursionError):
+            line = ""  # not an event, however deep
         os.write(ids, line.encode())
         client.ack(message.mid, message.qos)
 

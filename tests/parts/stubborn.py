@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from tests.parts import HOST
@@ -18,12 +18,18 @@ class StubbornBroker:
 
     Args:
         answer: gets the topic of a publish; returns the reason code of its PUBACK, none for no PUBACK.
+        grant: gets a topic filter; returns the reason code of its subscription.
+        welcome: the reason code that each connection gets.
     """
 
-    def __init__(self, answer: Callable[[str], int | None]) -> None:
+    def __init__(
+        self, answer: Callable[[str], int | None], grant: Callable[[str], int] = lambda _topic: 1, welcome: int = 0
+    ) -> None:
         self.connections: list[float] = []
         self.published: list[str] = []
         self._answer = answer
+        self._grant = grant
+        self._welcome = welcome
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
@@ -49,9 +55,10 @@ class StubbornBroker:
         kind = head >> 4
         if kind == CONNECT:
             self.connections.append(time.monotonic())
-            connection.sendall(b"\x20\x03\x00\x00\x00")
+            connection.sendall(bytes([0x20, 3, 0, self._welcome, 0]))
         elif kind == SUBSCRIBE:
-            connection.sendall(b"\x90\x04" + body[:2] + b"\x00\x01")
+            reasons = bytes(self._grant(topic) for topic in _filters(body[3:]))  # behind number and no properties
+            connection.sendall(bytes([0x90, 3 + len(reasons)]) + body[:2] + b"\x00" + reasons)
         elif kind == UNSUBSCRIBE:
             connection.sendall(b"\xb0\x04" + body[:2] + b"\x00\x00")
         elif kind == PING:
@@ -74,6 +81,13 @@ class StubbornBroker:
         self._listener.close()
         for connection in self._open:
             connection.close()
+
+
+def _filters(body: bytes) -> Iterator[str]:
+    while body:
+        end = 2 + int.from_bytes(body[:2], "big")
+        yield body[2:end].decode()
+        body = body[end + 1 :]
 
 
 def _length(read: Callable[[int], bytes]) -> int:

@@ -200,5 +200,5 @@ def _decoded(payload: bytes) -> Any:
         return None
     try:
         return json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return payload
