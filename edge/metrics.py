@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 PREFIX = "emotion_edge"
 STAGES = ("detect", "regions", "classify", "track")
@@ -19,6 +29,21 @@ DROPPED_FRAMES = ("replaced", "timeout", "failed", "unusable", "rate", "still", 
 CAPTURE_INCIDENTS = ("drained", "reopened", "resized")
 COMMANDS = ("done", "failed", "refused", "repeated", "retained", "oversized", "busy")
 DROPPED_EVENTS = ("overflow", "expired", "damaged", "refused", "stopped")
+
+
+class _HostCpu(Collector):
+    """Time of the machine's processor, as counters that the kernel keeps."""
+
+    def __init__(self, read: Callable[[], tuple[float, float]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Read the counters."""
+        text = "Time of all cores since boot; NaN if unknown."
+        family = CounterMetricFamily(f"{PREFIX}_host_cpu_seconds_total", text, labels=["mode"])
+        for mode, seconds in zip(("busy", "idle"), self._read(), strict=True):
+            family.add_metric([mode], seconds)
+        yield family
 
 
 @dataclass(frozen=True)
@@ -108,6 +133,9 @@ class Metrics:
         self._model_info = self._gauge("model_info", "The emotion model in use; always 1.", "name", "version")
         self.host_temperature = self._gauge("host_temperature_celsius", "Of the hottest zone; NaN if unknown.")
         self.host_throttled = self._gauge("host_throttled", "Whether the processor is slowed down now; NaN if unknown.")
+        self._host_memory = self._gauge("host_memory_bytes", "Memory of the machine; NaN if unknown.")
+        self._host_available = self._gauge("host_memory_available_bytes", "Memory still to be had; NaN if unknown.")
+        ProcessCollector(namespace=PREFIX, registry=self.registry)
 
     def camera(self, name: str, emotions: tuple[str, ...]) -> CameraSeries:
         """Create the series of a camera, all label values included, so that rates exist from the start."""
@@ -141,10 +169,26 @@ class Metrics:
         self._model_info.clear()
         self._model_info.labels(name, version).set(1)
 
-    def host(self, temperature: Callable[[], float], throttled: Callable[[], float]) -> None:
-        """Read the machine's health when asked for."""
+    def host(
+        self,
+        temperature: Callable[[], float],
+        throttled: Callable[[], float],
+        cpu: Callable[[], tuple[float, float]],
+        memory: Callable[[], tuple[float, float]],
+    ) -> None:
+        """Read the machine's load and health when asked for.
+
+        Args:
+            temperature: in degrees Celsius.
+            throttled: whether the processor is slowed down.
+            cpu: seconds that the cores have worked and been idle since boot.
+            memory: bytes in all and still available.
+        """
         self.host_temperature.set_function(temperature)
         self.host_throttled.set_function(throttled)
+        self._host_memory.set_function(lambda: memory()[0])
+        self._host_available.set_function(lambda: memory()[1])
+        self.registry.register(_HostCpu(cpu))
 
     def outbox(
         self,

@@ -18,7 +18,7 @@ from edge.commands import Commands
 from edge.control import Control
 from edge.events import Event, state
 from edge.homeassistant import HomeAssistant
-from edge.host import temperature, throttled
+from edge.host import cpu_seconds, memory_bytes, temperature, throttled
 from edge.http import HttpServer
 from edge.metrics import Metrics
 from edge.model import ModelFile
@@ -70,7 +70,7 @@ class Service:
             most_seconds=settings.outbox.max_days * 86_400,
             dropped=lambda reason, count: self._metrics.events_dropped[reason].inc(count),
         )
-        self._metrics.host(temperature, throttled)
+        self._metrics.host(temperature, throttled, cpu_seconds, memory_bytes)
         self._metrics.outbox(
             self._outbox.__len__, self._outbox.bytes, self._outbox.oldest_seconds, lambda: not self._outbox.problem()
         )

@@ -66,6 +66,7 @@ Polygons = Annotated[tuple[tuple[tuple[float, float], ...], ...], BeforeValidato
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
 ENCRYPTED_SCHEMES = ("rtsps", "https")
 LARGEST_INDEX = 255
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class SettingsError(ValueError):
@@ -342,10 +343,33 @@ class SummarySettings(_Section):
 
 
 class MetricsSettings(_Section):
-    """Where `/metrics`, `/healthz` and `/readyz` listen."""
+    """Where `/metrics`, `/healthz` and `/readyz` listen.
 
-    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
+    Attributes:
+        token: what `/metrics` wants as `Authorization: Bearer …`; beyond this machine there must be one, or `none`.
+    """
+
+    host: Host = "127.0.0.1"
     port: Port = 9464
+    token: Annotated[SecretStr, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if not self.local and self.token is None:
+            raise ValueError(
+                "beyond this machine metrics want a token; write token: and a long random text, or token: none"
+            )
+        return self
+
+    @property
+    def local(self) -> bool:
+        """Tell whether only this machine can ask."""
+        return self.host in LOOPBACK
+
+    @property
+    def open(self) -> bool:
+        """Tell whether whoever reaches the port is answered."""
+        return self.token is None or self.token.get_secret_value() == "none"
 
 
 def default_outbox() -> Path:
