@@ -17,6 +17,7 @@ from edge.bench.rig import BenchError
 from edge.bundle import DEFAULT_MODEL, BundleError, read_bundle
 from edge.classify import ImageError, PictureClassifier, annotate, read_image, write_image
 from edge.demo import DemoError, EmbeddedBroker, broker_answers, demo_settings, event_line
+from edge.doctor.command import doctor
 from edge.events import Event
 from edge.http import HttpError
 from edge.litert import RuntimeMissingError
@@ -161,6 +162,7 @@ def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model
 
 
 cli.add_command(bench)
+cli.add_command(doctor)
 cli.add_command(outbox)
 cli.add_command(watch)
 
