@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import sys
 from datetime import datetime, timezone
 from pathlib import Path
 
 import click
 
-from edge import __version__
+from edge import __version__, logs
 from edge.bench.command import bench
 from edge.bench.rig import BenchError
 from edge.bundle import DEFAULT_MODEL, BundleError, read_bundle
@@ -62,7 +61,7 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
     if source and config:
         raise click.UsageError("--source goes without --config; name cameras in the settings file")
     settings = demo_settings(source) if demo and config is None else load_settings(config or DEFAULT_CONFIG)
-    logging.basicConfig(format="%(levelname)s %(message)s", level=settings.log_level.upper(), stream=sys.stderr)
+    logs.configure(settings.log_level, settings.log_format)
     service = Service(settings, published=_print_event if print_events or demo else None)
     broker = None
     if demo:
@@ -109,7 +108,7 @@ def check(config: Path) -> None:
 def replay(file: Path, config: Path | None, camera: str | None, start: str, workers: int | None) -> None:
     """Print the events of a video file, one JSON object a line: the same bytes each time."""
     settings, name = replay_settings(file, config, camera, workers)
-    logging.basicConfig(format="%(levelname)s %(message)s", level="ERROR", stream=sys.stderr)
+    logs.configure("error")
     play(settings, name, _moment(start), lambda event: click.echo(event.encode()))
 
 

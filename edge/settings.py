@@ -405,6 +405,7 @@ class Settings(_Section):
     min_people: int = Field(3, ge=1, le=1000)
     metrics: MetricsSettings = MetricsSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
 
 
 def load_settings(path: Path) -> Settings:
