@@ -62,7 +62,8 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
         raise click.UsageError("--source goes without --config; name cameras in the settings file")
     settings = demo_settings(source) if demo and config is None else load_settings(config or DEFAULT_CONFIG)
     logs.configure(settings.log_level, settings.log_format)
-    service = Service(settings, published=_print_event if print_events or demo else None)
+    reread = None if demo and config is None else lambda: load_settings(config or DEFAULT_CONFIG)
+    service = Service(settings, _print_event if print_events or demo else None, reread)
     broker = None
     if demo:
         if not broker_answers(settings.mqtt):
@@ -70,6 +71,9 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
             broker.start()
         _say_where(settings, embedded=broker is not None)
     code = service.run()
+    while service.successor is not None:  # a changed settings file asks for a new start of everything
+        service = service.successor
+        code = service.run()
     if broker is not None:
         broker.stop()
     # Threads still blocked inside OpenCV must not hold up the end.

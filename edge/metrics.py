@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,6 +18,8 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
+
+_M = TypeVar("_M", Counter, Gauge, Histogram)
 
 PREFIX = "emotion_edge"
 STAGES = ("detect", "regions", "classify", "track")
@@ -79,6 +82,7 @@ class Metrics:
 
     def __init__(self, node: str, version: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._of_camera: dict[str, set[tuple[Counter | Gauge | Histogram, tuple[str, ...]]]] = {}
         self.registry = CollectorRegistry()
         self._frames_captured = self._counter("frames_captured_total", "Frames read from the source.", "camera")
         self._frames_dropped = self._counter(
@@ -140,18 +144,18 @@ class Metrics:
     def camera(self, name: str, emotions: tuple[str, ...]) -> CameraSeries:
         """Create the series of a camera, all label values included, so that rates exist from the start."""
         return CameraSeries(
-            frames_captured=self._frames_captured.labels(name),
-            frames_analysed=self._frames_analysed.labels(name),
-            frame_age=self._frame_age.labels(name),
-            capture_lag=self._capture_lag.labels(name),
-            faces=self._faces.labels(name),
-            faces_in_view=self._faces_in_view.labels(name),
-            up=self._camera_up.labels(name),
-            paused=self._camera_paused.labels(name),
-            frames_dropped={reason: self._frames_dropped.labels(name, reason) for reason in DROPPED_FRAMES},
-            incidents={kind: self._incidents.labels(name, kind) for kind in CAPTURE_INCIDENTS},
-            face_seconds={emotion: self._face_seconds.labels(name, emotion) for emotion in emotions},
-            events={kind: self._events.labels(name, kind) for kind in EVENT_TYPES},
+            frames_captured=self._bound(self._frames_captured, name),
+            frames_analysed=self._bound(self._frames_analysed, name),
+            frame_age=self._bound(self._frame_age, name),
+            capture_lag=self._bound(self._capture_lag, name),
+            faces=self._bound(self._faces, name),
+            faces_in_view=self._bound(self._faces_in_view, name),
+            up=self._bound(self._camera_up, name),
+            paused=self._bound(self._camera_paused, name),
+            frames_dropped={reason: self._bound(self._frames_dropped, name, reason) for reason in DROPPED_FRAMES},
+            incidents={kind: self._bound(self._incidents, name, kind) for kind in CAPTURE_INCIDENTS},
+            face_seconds={emotion: self._bound(self._face_seconds, name, emotion) for emotion in emotions},
+            events={kind: self._bound(self._events, name, kind) for kind in EVENT_TYPES},
         )
 
     def lost(self, camera: str) -> int:
@@ -162,7 +166,12 @@ class Metrics:
 
     def reconnect(self, camera: str, reason: str) -> None:
         """Count a source that gives frames again, after it was lost for `reason`."""
-        self._reconnects.labels(camera, reason).inc()
+        self._bound(self._reconnects, camera, reason).inc()
+
+    def forget(self, camera: str) -> None:
+        """Remove every series of a camera."""
+        for metric, labels in self._of_camera.pop(camera, set()):
+            metric.remove(*labels)
 
     def model(self, name: str, version: str) -> None:
         """Name the model in use."""
@@ -206,6 +215,11 @@ class Metrics:
     def text(self) -> bytes:
         """Return the series in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def _bound(self, metric: _M, camera: str, *labels: str) -> _M:
+        """Bind a metric to the labels of a camera, and remember that."""
+        self._of_camera.setdefault(camera, set()).add((metric, (camera, *labels)))
+        return metric.labels(camera, *labels)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"{PREFIX}_{name}", text, labels, registry=self.registry)

@@ -27,6 +27,7 @@ from typing_extensions import Self
 
 from edge.bundle import DEFAULT_MODEL
 from edge.schedule import INTERVAL
+from edge.tracking import Rules
 
 
 def _only_a_host(value: str) -> str:
@@ -406,6 +407,11 @@ class Settings(_Section):
     metrics: MetricsSettings = MetricsSettings()
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["text", "json"] = "text"
+
+    @property
+    def rules(self) -> Rules:
+        """When faces and emotions count."""
+        return Rules(begin=self.detector.threshold, **self.tracking.model_dump())
 
 
 def load_settings(path: Path) -> Settings:
