@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from edge.settings import Settings
 
 #: Top-level keys that change while everything else goes on; all others need a new start of everything in the process.
-LIVE = {"cameras", "tracking", "summary", "log_level", "log_format", "model"}
+LIVE = {"cameras", "tracking", "summary", "log", "model"}
 #: Keys of `detector` that do.
 LIVE_DETECTOR = {"threshold", "interval"}
 

@@ -25,7 +25,8 @@ from edge.outbox_commands import outbox
 from edge.replay import ReplayError, replay_settings
 from edge.replay import replay as play
 from edge.service import Service
-from edge.settings import Settings, SettingsError, load_settings
+from edge.settings import Settings, SettingsError, load_settings, place
+from edge.settings_schema import shipped
 from edge.store import OutboxBusyError
 from edge.watch import WatchError, watch
 from edge.yunet import DetectorError, read_detector
@@ -61,7 +62,7 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
     if source and config:
         raise click.UsageError("--source goes without --config; name cameras in the settings file")
     settings = demo_settings(source) if demo and config is None else load_settings(config or DEFAULT_CONFIG)
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log.level, settings.log.format)
     reread = None if demo and config is None else lambda: load_settings(config or DEFAULT_CONFIG)
     service = Service(settings, _print_event if print_events or demo else None, reread)
     broker = None
@@ -92,9 +93,9 @@ def check(config: Path) -> None:
         bundle = read_bundle(settings.model)
         read_detector(settings.detector.model)
     except BundleError as error:
-        raise SettingsError(f"{config}: model: {error}") from None
+        raise SettingsError(f"{place(config, 'model')}: {error}") from None
     except DetectorError as error:
-        raise SettingsError(f"{config}: detector.model: {error}") from None
+        raise SettingsError(f"{place(config, 'detector', 'model')}: {error}") from None
     cameras = ", ".join(settings.cameras)
     click.echo(
         f"{config}: good; node {settings.node}, cameras {cameras}, model {bundle.info.name} {bundle.info.version}"
@@ -162,6 +163,12 @@ def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model
         click.echo(json.dumps(documents, indent=2))
     if unreadable:
         sys.exit(2)
+
+
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of the settings file, by which editors complete and check it."""
+    click.echo(shipped(), nl=False)
 
 
 cli.add_command(bench)

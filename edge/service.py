@@ -215,8 +215,8 @@ class Service:
     def _apply(self, new: Settings, found: Changes) -> None:
         """Change what can be changed while the rest goes on."""
         model = ModelFile(new.model) if new.model != self._settings.model else None
-        if (new.log_level, new.log_format) != (self._settings.log_level, self._settings.log_format):
-            logs.configure(new.log_level, new.log_format)
+        if new.log != self._settings.log:
+            logs.configure(new.log.level, new.log.format)
         with self._model_lock:
             self._summary_period = new.summary.period
             rules, self._settings = self._settings.rules, new

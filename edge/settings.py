@@ -24,9 +24,12 @@ from pydantic import (
     model_validator,
 )
 from typing_extensions import Self
+from yaml.constructor import SafeConstructor
 
 from edge.bundle import DEFAULT_MODEL
+from edge.migrations import VersionError, migrate
 from edge.schedule import INTERVAL
+from edge.secret import secret
 from edge.tracking import Rules
 
 
@@ -70,6 +73,14 @@ LARGEST_INDEX = 255
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
+def _secret(value: object, info: ValidationInfo) -> object:
+    folder = info.context.get("folder", Path()) if info.context else Path()
+    return secret(value, folder)
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_secret)]
+
+
 class SettingsError(ValueError):
     """The settings cannot be used; each line of the message names file, line, key and remedy."""
 
@@ -80,7 +91,7 @@ class _Section(BaseModel):
 
 class _Login(_Section):
     username: str | None = None
-    password: SecretStr | None = None
+    password: Secret | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -352,7 +363,7 @@ class MetricsSettings(_Section):
 
     host: Host = "127.0.0.1"
     port: Port = 9464
-    token: Annotated[SecretStr, Field(min_length=1)] | None = None
+    token: Annotated[Secret, Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _guarded(self) -> Self:
@@ -373,6 +384,18 @@ class MetricsSettings(_Section):
         return self.token is None or self.token.get_secret_value() == "none"
 
 
+class LogSettings(_Section):
+    """What is said on stderr.
+
+    Attributes:
+        level: the least grave of what is said.
+        format: a line for people and systemd's journal, or an object a line for programs.
+    """
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
 def default_outbox() -> Path:
     """Return `outbox.db` in the folder that systemd gives to the service, or in the user's folder for such files."""
     service, user = os.environ.get("STATE_DIRECTORY"), os.environ.get("XDG_STATE_HOME")
@@ -390,7 +413,7 @@ def default_node() -> str:
 class Settings(_Section):
     """Everything that the daemon can be told."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     node: Name = Field(default_factory=default_node)
     cameras: dict[Name, CameraSettings] = Field(min_length=1)
     model: Path = DEFAULT_MODEL
@@ -405,8 +428,7 @@ class Settings(_Section):
     privacy: Literal["full", "aggregate"] = "full"
     min_people: int = Field(3, ge=1, le=1000)
     metrics: MetricsSettings = MetricsSettings()
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
+    log: LogSettings = LogSettings()
 
     @property
     def rules(self) -> Rules:
@@ -420,6 +442,29 @@ def load_settings(path: Path) -> Settings:
     Raises:
         SettingsError: the file is missing, no YAML, or has a wrong key or value, or a camera's file is missing.
     """
+    root, content = _parse(path)
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}:1: expected keys and values such as 'cameras:', see configs/edge.yaml")
+    try:
+        settings = Settings.model_validate(content, context={"folder": path.parent})
+    except ValidationError as error:
+        lines = (_message(path, root, e["loc"], e["msg"], e["type"]) for e in error.errors())
+        raise SettingsError("\n".join(lines)) from None
+    settings = _from_folder(settings, path.parent)
+    missing = _missing_files(settings, path, root)
+    if missing:
+        raise SettingsError("\n".join(missing))
+    return settings
+
+
+def place(path: Path, *keys: str) -> str:
+    """Return where in a settings file that was loaded a key stands, for the beginning of a message about it."""
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    return f"{path}:{_line(root, list(keys))}: {'.'.join(keys)}"
+
+
+def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
+    """Read a file as YAML of the present version: its nodes, which know their lines, and its content."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
@@ -429,7 +474,8 @@ def load_settings(path: Path) -> Settings:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         _refuse_doubled_keys(root, path)
-        content = yaml.safe_load(text)
+        _migrate(root, path)
+        return root, None if root is None else SafeConstructor().construct_document(root)
     except SettingsError:
         raise
     except yaml.YAMLError as error:
@@ -438,18 +484,14 @@ def load_settings(path: Path) -> Settings:
         raise SettingsError(f"{path}: a value looks like a date or number but is none; put it in quotes") from None
     except RecursionError:
         raise SettingsError(f"{path}: nested too deeply, or in itself; write it out, see configs/edge.yaml") from None
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path}:1: expected keys and values such as 'cameras:', see configs/edge.yaml")
-    try:
-        settings = Settings.model_validate(content)
-    except ValidationError as error:
-        lines = (_message(path, root, e["loc"], e["msg"], e["type"]) for e in error.errors())
-        raise SettingsError("\n".join(lines)) from None
-    settings = _from_folder(settings, path.parent)
-    missing = _missing_files(settings, path, root)
-    if missing:
-        raise SettingsError("\n".join(missing))
-    return settings
+
+
+def _migrate(root: yaml.Node | None, path: Path) -> None:
+    if isinstance(root, yaml.MappingNode):
+        try:
+            migrate(root)
+        except VersionError as error:
+            raise SettingsError(_message(path, root, ("version",), str(error), "value_error")) from None
 
 
 def _split(source: str) -> Any:

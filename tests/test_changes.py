@@ -34,8 +34,8 @@ def test_only_cameras_that_changed_are_touched() -> None:
         {"tracking": {"appear": 1}},
         {"detector": {"threshold": 0.6}},
         {"summary": {"period": 5}},
-        {"log_level": "debug"},
-        {"log_format": "json"},
+        {"log": {"level": "debug"}},
+        {"log": {"format": "json"}},
         {"model": "x.tflite"},
     ],
 )

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from typing import Any
 
 from edge.demo import CLIP
 from tests.conftest import Parts
@@ -73,7 +74,7 @@ def test_a_bad_file_changes_nothing_and_the_line_is_named(
     eventually(lambda: daemon.value("emotion_edge_camera_up") == 1, 20, "camera")
     good = dict(daemon.config)
     with socket.create_server((HOST, 0)) as taken:
-        bad = [
+        bad: list[tuple[dict[str, Any], str]] = [
             ({"workers": -1}, rf"settings: {daemon.path}:\d+: workers: "),
             ({"cameras": {"cam": {"source": "none.mp4"}}}, rf"settings: {daemon.path}:\d+: cameras.cam.source: "),
             ({"model": "none.tflite"}, r"settings: .*none.tflite"),

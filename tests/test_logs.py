@@ -152,7 +152,7 @@ def test_reader_that_has_gone_costs_nothing() -> None:
 def test_daemon_says_json(parts: Parts, tmp_path: Path) -> None:
     """Down to the end, with a camera and a broker that are not there."""
     config = settings_for(None, cam={"source": "rtsp://127.0.0.1:1/none"})
-    daemon = parts.start(Daemon({**config, "log_format": "json"}, tmp_path / "daemon"))
+    daemon = parts.start(Daemon({**config, "log": {"format": "json"}}, tmp_path / "daemon"))
     daemon.wait_for_log("offline")
     daemon.wait_for_log("broker")
     daemon.stop()
