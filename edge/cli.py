@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 import sys
 from datetime import datetime, timezone
+from importlib import resources
 from pathlib import Path
 
 import click
@@ -37,6 +40,8 @@ MENDABLE = (
     *(SettingsError, BundleError, DetectorError, ImageError, HttpError, OutboxBusyError, DemoError),
     *(ReplayError, RuntimeMissingError, WatchError, BenchError),
 )
+#: Of a standard output that takes nothing more.
+UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
 config_option = click.option(
     "--config", "-c", type=click.Path(path_type=Path), help=f"Settings file. [default: {DEFAULT_CONFIG}]"
 )
@@ -171,6 +176,14 @@ def schema() -> None:
     click.echo(shipped(), nl=False)
 
 
+@cli.command()
+def example() -> None:
+    """Print a settings file with every key and a comment to each."""
+    installed = resources.files("edge").joinpath("example.yaml")
+    source = Path(__file__).parents[1] / "configs" / "edge.yaml"  # where it is in a checkout
+    click.echo(installed.read_text(encoding="utf-8") if installed.is_file() else source.read_text(), nl=False)
+
+
 cli.add_command(bench)
 cli.add_command(doctor)
 cli.add_command(outbox)
@@ -204,9 +217,18 @@ def _print_event(event: Event) -> None:
 def main() -> None:
     """Run the command; a mistake that the user can mend is one line on stderr and exit code 2."""
     try:
-        cli()
+        try:
+            cli()
+        finally:
+            sys.stdout.flush()
     except MENDABLE as error:
         click.echo(str(error), err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        click.echo(f"the output cannot be written: {error.strerror}; make room, or write it elsewhere", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of it, at the end of the process
         sys.exit(2)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
@@ -20,6 +21,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     ValidationInfo,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -60,10 +62,29 @@ def _polygons(value: Any) -> Any:
     return polygons
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$")]
+def _matching(pattern: str, remedy: str) -> WrapValidator:
+    """Say in plain words what text must look like that does not match a pattern."""
+
+    def check(value: Any, handler: Callable[[Any], str], _info: ValidationInfo) -> str:
+        if isinstance(value, str) and not re.fullmatch(pattern, value):
+            raise ValueError(remedy)
+        return handler(value)
+
+    return WrapValidator(check)
+
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9_-]{1,64}$"),
+    _matching(r"[a-z0-9_-]{1,64}", "a name consists of a-z, 0-9, _ and -, at most 64 of them"),
+]
 Host = Annotated[str, StringConstraints(min_length=1, max_length=253), AfterValidator(_only_a_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Topic = Annotated[str, StringConstraints(pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$")]
+Topic = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$"),
+    _matching(r"[^+#\s/]+(/[^+#\s/]+)*", "a topic has no +, # or blanks, and no / at its beginning or end"),
+]
 Command = Literal["pause", "resume", "reload", "threshold", "snapshot"]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Polygons = Annotated[tuple[tuple[tuple[float, float], ...], ...], BeforeValidator(_polygons)]
@@ -298,7 +319,9 @@ class MqttSettings(_Login):
     fallbacks: tuple[Annotated[str, AfterValidator(_host_and_port)], ...] = ()
     tls: MqttTlsSettings | None = None
     transport: Literal["tcp", "websockets"] = "tcp"
-    path: Annotated[str, StringConstraints(pattern=r"^/\S*$")] = "/mqtt"
+    path: Annotated[
+        str, StringConstraints(pattern=r"^/\S*$"), _matching(r"/\S*", "a path begins with / and has no blanks")
+    ] = "/mqtt"
     base: Topic = "emotion"
     keepalive: int = Field(30, ge=5, le=3600)
 
@@ -436,6 +459,27 @@ class Settings(_Section):
         return Rules(begin=self.detector.threshold, **self.tracking.model_dump())
 
 
+#: Plain words for mistakes, by pydantic's name of them.
+PLAIN = {
+    "extra_forbidden": "unknown key; emotion-edge example shows every key",
+    "missing": "is missing; emotion-edge example shows every key",
+    "string_type": "must be text; put it in quotes",
+    "string_too_short": "must not be empty",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "tuple_type": "must be a list, such as [a, b]",
+    "dict_type": "must have keys of its own below it; emotion-edge example shows them",
+    "model_type": "must have keys of its own below it; emotion-edge example shows them",
+    "path_type": "must be a path, as text",
+    "too_short": "needs at least one entry",
+}
+
+
 def load_settings(path: Path) -> Settings:
     """Read and check a settings file. Relative paths in it count from the file's folder.
 
@@ -444,7 +488,7 @@ def load_settings(path: Path) -> Settings:
     """
     root, content = _parse(path)
     if not isinstance(content, dict):
-        raise SettingsError(f"{path}:1: expected keys and values such as 'cameras:', see configs/edge.yaml")
+        raise SettingsError(f"{path}:1: expected keys and values such as 'cameras:', see emotion-edge example")
     try:
         settings = Settings.model_validate(content, context={"folder": path.parent})
     except ValidationError as error:
@@ -470,7 +514,7 @@ def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
     except UnicodeDecodeError:
         raise SettingsError(f"{path}:1: no text in UTF-8; write the settings as YAML") from None
     except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}; name an existing file, see configs/edge.yaml") from None
+        raise SettingsError(f"{path}: {error.strerror}; name an existing file, see emotion-edge example") from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         _refuse_doubled_keys(root, path)
@@ -483,7 +527,9 @@ def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
     except (ValueError, KeyError, AttributeError):  # from a value such as 2024-13-45, or !!int x
         raise SettingsError(f"{path}: a value looks like a date or number but is none; put it in quotes") from None
     except RecursionError:
-        raise SettingsError(f"{path}: nested too deeply, or in itself; write it out, see configs/edge.yaml") from None
+        raise SettingsError(
+            f"{path}: nested too deeply, or in itself; write it out, see emotion-edge example"
+        ) from None
 
 
 def _migrate(root: yaml.Node | None, path: Path) -> None:
@@ -566,13 +612,7 @@ def _yaml_message(path: Path, error: yaml.YAMLError) -> str:
 
 
 def _message(path: Path, root: yaml.Node | None, keys: tuple[int | str, ...], message: str, kind: str) -> str:
-    text = message.removeprefix("Value error, ")
-    if kind == "extra_forbidden":
-        text = "unknown key; configs/edge.yaml shows every key"
-    elif kind == "missing":
-        text = "is missing; configs/edge.yaml shows every key"
-    elif kind == "string_type":
-        text = "must be text; put it in quotes"
+    text = PLAIN.get(kind, message.removeprefix("Value error, ").replace("Input should be", "must be"))
     names = [str(key) for key in keys if key != "[key]"]
     return f"{path}:{_line(root, names)}: {'.'.join(names)}: {text}"
 
