@@ -34,6 +34,8 @@ VIEW_INTERVAL = 1.0
 LIVE_DRAIN = 1.0
 #: The longest time that counts as time in view of a face that the frame before did not show, seconds.
 LONGEST_STEP = 1.0
+#: What is retained of a camera.
+RETAINED = ("status", "emotion", "summary")
 
 
 class EventSink(Protocol):
@@ -126,6 +128,7 @@ class Camera:
         self._drain = TICKET_TIMEOUT if settings.recorded else LIVE_DRAIN
         self._up = False
         self._lost_for: Reason | None = None
+        self._pipeline = pipeline
         pipeline.add(self._lane)
 
     def start(self) -> None:
@@ -152,6 +155,24 @@ class Camera:
         self._lane.end_faces("stopped", self._closed)
         self.summarise()
         self._tell_status("offline", reason="stopped")
+
+    def leave(self, timeout: float, removed: bool) -> None:
+        """Stop while others go on; of a camera that was removed nothing stays retained.
+
+        Args:
+            timeout: seconds that the reading thread, and then frames with workers, may take.
+            removed: it will not come back.
+        """
+        self.stop_reading(timeout)
+        self._lane.drain(timeout)
+        self._pipeline.remove(self._lane)
+        if not removed:
+            self.stop()
+            return
+        self._lane.end_faces("stopped", self._closed)
+        for kind in RETAINED:
+            self._set_state(f"{self.name}/{kind}", b"")
+        self._metrics.forget(self.name)
 
     def pause(self) -> None:
         """Analyse no more frames, with every face ended, until told otherwise; they are still read."""

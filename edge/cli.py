@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
-import logging
+import os
 import sys
 from datetime import datetime, timezone
+from importlib import resources
 from pathlib import Path
 
 import click
 
-from edge import __version__
+from edge import __version__, logs
 from edge.bench.command import bench
 from edge.bench.rig import BenchError
 from edge.bundle import DEFAULT_MODEL, BundleError, read_bundle
 from edge.classify import ImageError, PictureClassifier, annotate, read_image, write_image
 from edge.client import tls_context
 from edge.demo import DemoError, EmbeddedBroker, broker_answers, demo_settings, event_line
+from edge.doctor.command import doctor
 from edge.events import Event
 from edge.http import HttpError
 from edge.litert import RuntimeMissingError
@@ -25,7 +28,8 @@ from edge.outbox_commands import outbox
 from edge.replay import ReplayError, replay_settings
 from edge.replay import replay as play
 from edge.service import Service
-from edge.settings import Settings, SettingsError, load_settings
+from edge.settings import Settings, SettingsError, load_settings, place
+from edge.settings_schema import shipped
 from edge.store import OutboxBusyError
 from edge.watch import WatchError, watch
 from edge.yunet import DetectorError, read_detector
@@ -36,6 +40,8 @@ MENDABLE = (
     *(SettingsError, BundleError, DetectorError, ImageError, HttpError, OutboxBusyError, DemoError),
     *(ReplayError, RuntimeMissingError, WatchError, BenchError),
 )
+#: Of a standard output that takes nothing more.
+UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
 config_option = click.option(
     "--config", "-c", type=click.Path(path_type=Path), help=f"Settings file. [default: {DEFAULT_CONFIG}]"
 )
@@ -61,8 +67,9 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
     if source and config:
         raise click.UsageError("--source goes without --config; name cameras in the settings file")
     settings = demo_settings(source) if demo and config is None else load_settings(config or DEFAULT_CONFIG)
-    logging.basicConfig(format="%(levelname)s %(message)s", level=settings.log_level.upper(), stream=sys.stderr)
-    service = Service(settings, published=_print_event if print_events or demo else None)
+    logs.configure(settings.log.level, settings.log.format)
+    reread = None if demo and config is None else lambda: load_settings(config or DEFAULT_CONFIG)
+    service = Service(settings, _print_event if print_events or demo else None, reread)
     broker = None
     if demo:
         if not broker_answers(settings.mqtt):
@@ -70,6 +77,9 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
             broker.start()
         _say_where(settings, embedded=broker is not None)
     code = service.run()
+    while service.successor is not None:  # a changed settings file asks for a new start of everything
+        service = service.successor
+        code = service.run()
     if broker is not None:
         broker.stop()
     # Threads still blocked inside OpenCV must not hold up the end.
@@ -88,9 +98,9 @@ def check(config: Path) -> None:
         bundle = read_bundle(settings.model)
         read_detector(settings.detector.model)
     except BundleError as error:
-        raise SettingsError(f"{config}: model: {error}") from None
+        raise SettingsError(f"{place(config, 'model')}: {error}") from None
     except DetectorError as error:
-        raise SettingsError(f"{config}: detector.model: {error}") from None
+        raise SettingsError(f"{place(config, 'detector', 'model')}: {error}") from None
     cameras = ", ".join(settings.cameras)
     click.echo(
         f"{config}: good; node {settings.node}, cameras {cameras}, model {bundle.info.name} {bundle.info.version}"
@@ -108,7 +118,7 @@ def check(config: Path) -> None:
 def replay(file: Path, config: Path | None, camera: str | None, start: str, workers: int | None) -> None:
     """Print the events of a video file, one JSON object a line: the same bytes each time."""
     settings, name = replay_settings(file, config, camera, workers)
-    logging.basicConfig(format="%(levelname)s %(message)s", level="ERROR", stream=sys.stderr)
+    logs.configure("error")
     play(settings, name, _moment(start), lambda event: click.echo(event.encode()))
 
 
@@ -160,7 +170,22 @@ def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model
         sys.exit(2)
 
 
+@cli.command()
+def schema() -> None:
+    """Print the JSON Schema of the settings file, by which editors complete and check it."""
+    click.echo(shipped(), nl=False)
+
+
+@cli.command()
+def example() -> None:
+    """Print a settings file with every key and a comment to each."""
+    installed = resources.files("edge").joinpath("example.yaml")
+    source = Path(__file__).parents[1] / "configs" / "edge.yaml"  # where it is in a checkout
+    click.echo(installed.read_text(encoding="utf-8") if installed.is_file() else source.read_text(), nl=False)
+
+
 cli.add_command(bench)
+cli.add_command(doctor)
 cli.add_command(outbox)
 cli.add_command(watch)
 
@@ -192,9 +217,18 @@ def _print_event(event: Event) -> None:
 def main() -> None:
     """Run the command; a mistake that the user can mend is one line on stderr and exit code 2."""
     try:
-        cli()
+        try:
+            cli()
+        finally:
+            sys.stdout.flush()
     except MENDABLE as error:
         click.echo(str(error), err=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        click.echo(f"the output cannot be written: {error.strerror}; make room, or write it elsewhere", err=True)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of it, at the end of the process
         sys.exit(2)
 
 

@@ -70,7 +70,7 @@ def connect(client: paho.Client, settings: MqttSettings, host: str, port: int) -
     try:
         client.connect(host, port, settings.keepalive, properties=properties)
     except (OSError, ValueError, paho.WebsocketConnectionError) as error:
-        raise BrokerError(_failure(error, settings.tls is not None)) from None
+        raise BrokerError(connection_failure(error, settings.tls is not None)) from None
 
 
 def refusal(reason: ReasonCode) -> str:
@@ -101,7 +101,7 @@ def tls_context(settings: MqttTlsSettings) -> ssl.SSLContext:
     return context
 
 
-def _failure(error: Exception, encrypted: bool) -> str:
+def connection_failure(error: Exception, encrypted: bool) -> str:
     """Say what failed, and what to look at."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not good: {error.verify_message} (check mqtt.tls.ca and the host's name)"

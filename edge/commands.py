@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from edge.logs import BoundedLog
+from edge.bounded_log import BoundedLog
 from edge.metrics import Metrics
 from edge.settings import Command, is_name
 

@@ -59,6 +59,10 @@ class Control:
             "snapshot": self._snapshot,
         }
 
+    def change_cameras(self, cameras: Collection[Camera]) -> None:
+        """Carry out commands for these cameras from now on."""
+        self._cameras = {camera.name: camera for camera in cameras}
+
     def restore(self, may_resume: bool) -> None:
         """Pause the cameras that were paused when the daemon ended, if a command may resume them."""
         try:

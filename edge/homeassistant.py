@@ -61,6 +61,15 @@ class HomeAssistant:
                 self._document = discovery(self._settings, labels, self._version)
                 self._send(self._document)
 
+    def change(self, settings: Settings, labels: Sequence[str]) -> None:
+        """Announce by other settings, whose cameras alone are different."""
+        before = json.dumps(self._document).encode()
+        with self._lock:
+            self._settings = settings
+        self.announce(labels)
+        if self._document:
+            self._take_back(before)
+
     def _on_status(self, message: MQTTMessage) -> None:
         if message.payload == BIRTH and not message.retain:
             with self._lock:
@@ -68,10 +77,12 @@ class HomeAssistant:
 
     def _on_earlier(self, message: MQTTMessage) -> None:
         """Take back what an earlier run announced and is no longer there: once, with nothing but its platform."""
-        if not message.retain or len(message.payload) > LARGEST:
-            return
+        if message.retain and len(message.payload) <= LARGEST:
+            self._take_back(bytes(message.payload))
+
+    def _take_back(self, earlier: bytes) -> None:
         with self._lock:
-            gone = removed(bytes(message.payload), self._document)
+            gone = removed(earlier, self._document)
             if gone:
                 log.info("Home Assistant: taken back: %s", ", ".join(sorted(gone)))
                 # Before the others: Home Assistant passes over what follows a component that it is still working on.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hmac
+import logging
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,6 +13,8 @@ from waitress.server import create_server
 
 from edge.settings import MetricsSettings
 
+log = logging.getLogger(__name__)
+
 THREADS = 4
 
 
@@ -19,7 +23,7 @@ class HttpError(OSError):
 
 
 class HttpServer:
-    """Serves the daemon's figures on the loopback interface.
+    """Serves the daemon's figures.
 
     Args:
         settings: where to listen.
@@ -45,6 +49,8 @@ class HttpServer:
     def start(self) -> None:
         """Listen. Raises `HttpError`."""
         where = f"{self._settings.host}:{self._settings.port}"
+        if self._settings.open and not self._settings.local:
+            log.warning("metrics: whoever reaches %s can read them; metrics.token would ask for a token", where)
         try:
             self._server = create_server(
                 self._answer, host=self._settings.host, port=self._settings.port, threads=THREADS, ident=None
@@ -67,16 +73,22 @@ class HttpServer:
                 raise
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        status, kind, body = self._page(environ["REQUEST_METHOD"], environ["PATH_INFO"])
+        status, kind, body = self._page(
+            environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("HTTP_AUTHORIZATION", "")
+        )
         headers = [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
+        if status.startswith("401"):
+            headers.append(("WWW-Authenticate", "Bearer"))
         start_response(status, headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
 
-    def _page(self, method: str, path: str) -> tuple[str, str, bytes]:
+    def _page(self, method: str, path: str, authorization: str) -> tuple[str, str, bytes]:
         plain = "text/plain; charset=utf-8"
         if method not in ("GET", "HEAD"):
             return "405 Method Not Allowed", plain, b"only GET\n"
         if path == "/metrics":
+            if not self._may_read(authorization):
+                return "401 Unauthorized", plain, b"wants the token of the settings\n"
             return "200 OK", CONTENT_TYPE_PLAIN_0_0_4, self._metrics()
         if path == "/healthz":
             alive = self._alive()
@@ -85,3 +97,11 @@ class HttpServer:
             ready = self._ready()
             return ("200 OK" if ready else "503 Service Unavailable"), plain, b"ready\n" if ready else b"not ready\n"
         return "404 Not Found", plain, b"see /metrics, /healthz, /readyz\n"
+
+    def _may_read(self, authorization: str) -> bool:
+        if self._settings.open or self._settings.token is None:
+            return True
+        kind, _, token = authorization.partition(" ")
+        expected = self._settings.token.get_secret_value().encode()
+        # WSGI hands the bytes of a header over as Latin-1.
+        return kind.lower() == "bearer" and hmac.compare_digest(token.strip().encode("latin-1"), expected)

@@ -1,66 +1,150 @@
-"""Lines in the log about what others do: not too many of them."""
+"""What the daemon says on stderr: a line a cause, for a terminal, for journald, or as JSON; and not too many."""
 
 from __future__ import annotations
 
+import json
 import logging
-import threading
+import os
+import sys
 import time
-from collections import OrderedDict
+import traceback
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Literal, TextIO
 
-#: Seconds of a `BoundedLog`, and its lines within them, at most.
-MINUTE, LINES = 60.0, 10
-#: A `SeldomLog` writes a line again after so many seconds, and remembers so many lines.
-AGAIN, REMEMBERED = 600.0, 100
+from edge.events import rfc3339
+
+Form = Literal["text", "json"]
+#: Lines of one cause, and of all, within so many seconds; what is more is counted and said in one line.
+CAUSE, ALL, WINDOW = 5, 300, 60.0
+#: Causes that are remembered.
+REMEMBERED = 1000
+#: Of syslog, by which journald knows how grave a line is.
+PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 
 
-class BoundedLog:
-    """Writes at most so many lines a minute, and then how many it left out.
+def configure(level: str, form: Form = "text", stream: TextIO | None = None) -> None:
+    """Say what is at least as grave as `level` on stderr, from now on."""
+    target = stream or sys.stderr
+    handler = LimitedHandler(target)
+    formatter = JsonFormatter() if form == "json" else TextFormatter(prefixed=reaches_journal(target))
+    handler.setFormatter(formatter)
+    logging.raiseExceptions = False  # a reader of stderr that has gone is no reason for more lines
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+
+
+def reaches_journal(stream: TextIO) -> bool:
+    """Tell whether systemd has connected a stream to the journal (sd-daemon(3), systemd.exec(5))."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM", "") == f"{status.st_dev}:{status.st_ino}"
+
+
+class TextFormatter(logging.Formatter):
+    """One line a record: `WARNING camera door: …`, or `<4>camera door: …` for the journal, which tells the rest itself.
 
     Args:
-        log: where to write.
-        about: what each line begins with.
+        prefixed: with the priority for the journal instead of the level's name.
     """
 
-    def __init__(self, log: logging.Logger, about: str) -> None:
-        self._log = log
-        self._about = about
-        self._lock = threading.Lock()
-        self._since = float("-inf")
-        self._lines = 0
+    def __init__(self, prefixed: bool = False) -> None:
+        super().__init__()
+        self._prefixed = prefixed
 
-    def __call__(self, level: int, line: str, trace: bool = False) -> None:
-        """Write a line, with the traceback of what is being handled if `trace`."""
-        with self._lock:
-            now = time.monotonic()
-            if now - self._since >= MINUTE:
-                if self._lines > LINES:
-                    self._log.warning("%s: %d more lines left out", self._about, self._lines - LINES)
-                self._since, self._lines = now, 0
-            self._lines += 1
-            if self._lines <= LINES:
-                self._log.log(level, "%s: %s", self._about, line, exc_info=trace)
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        text = _one_line(record.getMessage()) + _cause(record)
+        return f"<{PRIORITIES.get(record.levelno, 5)}>{text}" if self._prefixed else f"{record.levelname} {text}"
 
 
-class SeldomLog:
-    """Writes a warning, and the same one not again within ten minutes.
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, thread, message, and the traceback of an exception."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        fields = {
+            "time": rfc3339(record.created),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "thread": record.threadName,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        return json.dumps(fields)
+
+
+@dataclass
+class _Window:
+    began: float
+    seen: int = 0
+    example: str = ""
+
+
+class LimitedHandler(logging.StreamHandler[TextIO]):
+    """Writes at most `CAUSE` lines of one cause and `ALL` lines in all within `WINDOW` seconds.
+
+    A cause is a line of the program with what it is about, its first argument: camera, broker, file.
 
     Args:
-        log: where to write.
+        stream: where to.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, log: logging.Logger) -> None:
-        self._log = log
-        self._lock = threading.Lock()
-        self._said: OrderedDict[str, float] = OrderedDict()
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(stream)
+        self._clock = clock
+        self._causes: dict[Hashable, _Window] = {}
+        self._all = _Window(clock())
 
-    def __call__(self, line: str) -> None:
-        """Write a line unless it was written a short while ago."""
-        with self._lock:
-            now = time.monotonic()
-            if now - self._said.get(line, float("-inf")) < AGAIN:
-                return
-            self._said[line] = now
-            self._said.move_to_end(line)
-            if len(self._said) > REMEMBERED:
-                self._said.popitem(last=False)
-        self._log.warning("%s", line)
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, or count it."""
+        now = self._clock()
+        while self._causes:  # the oldest comes first
+            key, window = next(iter(self._causes.items()))
+            if now - window.began < WINDOW and len(self._causes) <= REMEMBERED:
+                break
+            del self._causes[key]
+            if window.seen > CAUSE:
+                self._say(f"{window.seen - CAUSE} more lines left out like: {window.example}")
+        if now - self._all.began >= WINDOW:
+            if self._all.seen > ALL:
+                self._say(f"{self._all.seen - ALL} lines left out: too many in a minute")
+            self._all = _Window(now)
+        window = self._causes.setdefault(_key(record), _Window(now))
+        window.seen += 1
+        if window.seen > CAUSE:
+            window.example = _one_line(record.getMessage())
+            return
+        self._all.seen += 1
+        if self._all.seen <= ALL:
+            super().emit(record)
+
+    def _say(self, message: str) -> None:
+        super().emit(logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (), None))
+
+
+def _key(record: logging.LogRecord) -> Hashable:
+    about = record.args[0] if isinstance(record.args, tuple) and record.args else ""
+    return record.pathname, record.lineno, str(about)
+
+
+def _one_line(text: str) -> str:
+    """Return a text as one line: what a camera or broker said must not be able to look like lines of ours."""
+    return "".join(each if each.isprintable() else " " for each in text)
+
+
+def _cause(record: logging.LogRecord) -> str:
+    """Return the exception of a record and where it came from, in the rest of the line."""
+    if not record.exc_info or record.exc_info[1] is None:
+        return ""
+    error = record.exc_info[1]
+    frames = traceback.extract_tb(error.__traceback__)
+    places = " < ".join(f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in reversed(frames))
+    return _one_line(f": {type(error).__name__}: {error} ({places})")

@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+_M = TypeVar("_M", Counter, Gauge, Histogram)
 
 PREFIX = "emotion_edge"
 STAGES = ("detect", "regions", "classify", "track")
@@ -20,6 +33,21 @@ CAPTURE_INCIDENTS = ("drained", "reopened", "resized")
 COMMANDS = ("done", "failed", "refused", "repeated", "retained", "oversized", "busy")
 REFUSABLE = ("subscription", "state", "answer")
 DROPPED_EVENTS = ("overflow", "expired", "damaged", "refused", "stopped")
+
+
+class _HostCpu(Collector):
+    """Time of the machine's processor, as counters that the kernel keeps."""
+
+    def __init__(self, read: Callable[[], tuple[float, float]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Read the counters."""
+        text = "Time of all cores since boot; NaN if unknown."
+        family = CounterMetricFamily(f"{PREFIX}_host_cpu_seconds_total", text, labels=["mode"])
+        for mode, seconds in zip(("busy", "idle"), self._read(), strict=True):
+            family.add_metric([mode], seconds)
+        yield family
 
 
 @dataclass(frozen=True)
@@ -55,6 +83,7 @@ class Metrics:
 
     def __init__(self, node: str, version: str) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._of_camera: dict[str, set[tuple[Counter | Gauge | Histogram, tuple[str, ...]]]] = {}
         self.registry = CollectorRegistry()
         self._frames_captured = self._counter("frames_captured_total", "Frames read from the source.", "camera")
         self._frames_dropped = self._counter(
@@ -111,22 +140,25 @@ class Metrics:
         self._model_info = self._gauge("model_info", "The emotion model in use; always 1.", "name", "version")
         self.host_temperature = self._gauge("host_temperature_celsius", "Of the hottest zone; NaN if unknown.")
         self.host_throttled = self._gauge("host_throttled", "Whether the processor is slowed down now; NaN if unknown.")
+        self._host_memory = self._gauge("host_memory_bytes", "Memory of the machine; NaN if unknown.")
+        self._host_available = self._gauge("host_memory_available_bytes", "Memory still to be had; NaN if unknown.")
+        ProcessCollector(namespace=PREFIX, registry=self.registry)
 
     def camera(self, name: str, emotions: tuple[str, ...]) -> CameraSeries:
         """Create the series of a camera, all label values included, so that rates exist from the start."""
         return CameraSeries(
-            frames_captured=self._frames_captured.labels(name),
-            frames_analysed=self._frames_analysed.labels(name),
-            frame_age=self._frame_age.labels(name),
-            capture_lag=self._capture_lag.labels(name),
-            faces=self._faces.labels(name),
-            faces_in_view=self._faces_in_view.labels(name),
-            up=self._camera_up.labels(name),
-            paused=self._camera_paused.labels(name),
-            frames_dropped={reason: self._frames_dropped.labels(name, reason) for reason in DROPPED_FRAMES},
-            incidents={kind: self._incidents.labels(name, kind) for kind in CAPTURE_INCIDENTS},
-            face_seconds={emotion: self._face_seconds.labels(name, emotion) for emotion in emotions},
-            events={kind: self._events.labels(name, kind) for kind in EVENT_TYPES},
+            frames_captured=self._bound(self._frames_captured, name),
+            frames_analysed=self._bound(self._frames_analysed, name),
+            frame_age=self._bound(self._frame_age, name),
+            capture_lag=self._bound(self._capture_lag, name),
+            faces=self._bound(self._faces, name),
+            faces_in_view=self._bound(self._faces_in_view, name),
+            up=self._bound(self._camera_up, name),
+            paused=self._bound(self._camera_paused, name),
+            frames_dropped={reason: self._bound(self._frames_dropped, name, reason) for reason in DROPPED_FRAMES},
+            incidents={kind: self._bound(self._incidents, name, kind) for kind in CAPTURE_INCIDENTS},
+            face_seconds={emotion: self._bound(self._face_seconds, name, emotion) for emotion in emotions},
+            events={kind: self._bound(self._events, name, kind) for kind in EVENT_TYPES},
         )
 
     def lost(self, camera: str) -> int:
@@ -137,17 +169,38 @@ class Metrics:
 
     def reconnect(self, camera: str, reason: str) -> None:
         """Count a source that gives frames again, after it was lost for `reason`."""
-        self._reconnects.labels(camera, reason).inc()
+        self._bound(self._reconnects, camera, reason).inc()
+
+    def forget(self, camera: str) -> None:
+        """Remove every series of a camera."""
+        for metric, labels in self._of_camera.pop(camera, set()):
+            metric.remove(*labels)
 
     def model(self, name: str, version: str) -> None:
         """Name the model in use."""
         self._model_info.clear()
         self._model_info.labels(name, version).set(1)
 
-    def host(self, temperature: Callable[[], float], throttled: Callable[[], float]) -> None:
-        """Read the machine's health when asked for."""
+    def host(
+        self,
+        temperature: Callable[[], float],
+        throttled: Callable[[], float],
+        cpu: Callable[[], tuple[float, float]],
+        memory: Callable[[], tuple[float, float]],
+    ) -> None:
+        """Read the machine's load and health when asked for.
+
+        Args:
+            temperature: in degrees Celsius.
+            throttled: whether the processor is slowed down.
+            cpu: seconds that the cores have worked and been idle since boot.
+            memory: bytes in all and still available.
+        """
         self.host_temperature.set_function(temperature)
         self.host_throttled.set_function(throttled)
+        self._host_memory.set_function(lambda: memory()[0])
+        self._host_available.set_function(lambda: memory()[1])
+        self.registry.register(_HostCpu(cpu))
 
     def outbox(
         self,
@@ -165,6 +218,11 @@ class Metrics:
     def text(self) -> bytes:
         """Return the series in Prometheus' text format."""
         return generate_latest(self.registry)
+
+    def _bound(self, metric: _M, camera: str, *labels: str) -> _M:
+        """Bind a metric to the labels of a camera, and remember that."""
+        self._of_camera.setdefault(camera, set()).add((metric, (camera, *labels)))
+        return metric.labels(camera, *labels)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"{PREFIX}_{name}", text, labels, registry=self.registry)

@@ -21,10 +21,10 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge.bounded_log import BoundedLog, SeldomLog
 from edge.client import ANSWER_TIMEOUT, UNSUPPORTED_VERSION, BrokerError, connect, make_client, tls_context
 from edge.commands import Request
 from edge.events import Event, decode_event, state
-from edge.logs import BoundedLog, SeldomLog
 from edge.metrics import Metrics
 from edge.outbox import Outbox
 from edge.session import ACK_TIMEOUT, Refusable, Session, marked, run_of

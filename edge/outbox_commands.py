@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 import sys
 from pathlib import Path
 
 import click
 
-from edge import __version__
+from edge import __version__, logs
 from edge.events import rfc3339
 from edge.metrics import Metrics
 from edge.mqtt import Publisher
@@ -60,7 +59,7 @@ def list_messages(config: Path, refused: bool, as_json: bool) -> None:
 def drain(config: Path, timeout: float) -> None:
     """Send what waits, without cameras; the daemon must be stopped. Exit code 1 if something is left."""
     settings = load_settings(config)
-    logging.basicConfig(format="%(levelname)s %(message)s", level=settings.log_level.upper(), stream=sys.stderr)
+    logs.configure(settings.log.level, settings.log.format)
     queue = Outbox(settings.outbox.path, durability=settings.outbox.durability, most_seconds=float("inf"))
     queue.start()
     waiting = len(queue)

@@ -329,10 +329,14 @@ class Pipeline:
         self.failed = threading.Event()
 
     def add(self, lane: Lane) -> None:
-        """Add a camera, before `start`."""
+        """Add a camera."""
         lane.failed = self._count_failure
         lane.deepen(self._depth)
-        self._lanes.append(lane)
+        self._lanes = [*self._lanes, lane]
+
+    def remove(self, lane: Lane) -> None:
+        """Serve a camera no more."""
+        self._lanes = [each for each in self._lanes if each is not lane]
 
     def start(self) -> None:
         """Start the workers."""

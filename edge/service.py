@@ -12,22 +12,23 @@ from types import FrameType
 
 import cv2
 
-from edge import __version__, systemd
+from edge import __version__, logs, systemd
+from edge.bundle import BundleError
 from edge.camera import Camera
+from edge.changes import Changes, changes
 from edge.commands import Commands
 from edge.control import Control
 from edge.events import Event, state
 from edge.homeassistant import HomeAssistant
-from edge.host import temperature, throttled
-from edge.http import HttpServer
+from edge.host import cpu_seconds, memory_bytes, temperature, throttled
+from edge.http import HttpError, HttpServer
 from edge.metrics import Metrics
 from edge.model import ModelFile
 from edge.mqtt import Publisher, clear_removed_cameras, listen_for_commands
 from edge.outbox import Outbox
 from edge.pipeline import Analyser, Pipeline
-from edge.settings import Settings
-from edge.tracking import Rules
-from edge.yunet import read_detector
+from edge.settings import Settings, SettingsError
+from edge.yunet import DetectorError, read_detector
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +47,26 @@ class Service:
     Args:
         settings: what it is told.
         published: called with each event that the broker acknowledged.
+        reread: reads the settings again, on SIGHUP.
+
+    Attributes:
+        successor: the daemon with other settings that is to run now; none if the end was meant.
 
     Raises:
         BundleError: the model file cannot be used.
         DetectorError: the detector's file cannot be used.
     """
 
-    def __init__(self, settings: Settings, published: Callable[[Event], None] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        published: Callable[[Event], None] | None = None,
+        reread: Callable[[], Settings] | None = None,
+    ) -> None:
+        self.successor: Service | None = None
+        self._settings = settings
+        self._published = published
+        self._reread = reread
         self._model = ModelFile(settings.model)
         self._keep = settings.detector.keep
         self._yunet = read_detector(settings.detector.model)
@@ -70,7 +84,7 @@ class Service:
             most_seconds=settings.outbox.max_days * 86_400,
             dropped=lambda reason, count: self._metrics.events_dropped[reason].inc(count),
         )
-        self._metrics.host(temperature, throttled)
+        self._metrics.host(temperature, throttled, cpu_seconds, memory_bytes)
         self._metrics.outbox(
             self._outbox.__len__, self._outbox.bytes, self._outbox.oldest_seconds, lambda: not self._outbox.problem()
         )
@@ -82,23 +96,8 @@ class Service:
             settings.workers or os.cpu_count() or 1,
         )
         self._http = HttpServer(settings.metrics, self._metrics.text, self.progress, self._ready)
-        self._cameras = [
-            Camera(
-                name,
-                camera,
-                rules=Rules(begin=settings.detector.threshold, **settings.tracking.model_dump()),
-                interval=settings.detector.interval,
-                node=settings.node,
-                labels=bundle.info.labels,
-                model=self._model.name,
-                pipeline=self._pipeline,
-                outbox=self._outbox,
-                set_state=self._publisher.set_state,
-                metrics=self._metrics,
-                least_people=settings.min_people if self._aggregate else None,
-            )
-            for name, camera in settings.cameras.items()
-        ]
+        self._cameras = [self._make_camera(name, settings) for name in settings.cameras]
+        self._names = set(settings.cameras)
         self._model_lock = threading.Lock()
         self._control = Control(
             self._cameras,
@@ -113,7 +112,7 @@ class Service:
             settings.commands.allow, self._control.handlers, self._publisher.answer, self._metrics
         )
         listen_for_commands(self._publisher, self._commands.receive)
-        clear_removed_cameras(self._publisher, settings.cameras)
+        clear_removed_cameras(self._publisher, self._names)
         self._home_assistant = HomeAssistant(settings, __version__, self._publisher)
         self._home_assistant.announce(bundle.info.labels)
         self._said = b""
@@ -168,7 +167,13 @@ class Service:
         while not self._stopping.wait(tick) and not self._failed():
             now = time.monotonic()
             self._check(now)
-            self._check_model()
+            asked = self._reload.is_set()
+            self._reload.clear()
+            if asked:
+                self._check_settings()
+            self._check_model(asked)
+            if self.successor is not None:
+                return
             if now >= summary_at:
                 summary_at += self._summary_period
                 for camera in self._cameras:
@@ -182,10 +187,85 @@ class Service:
                 self._deliver()
                 return
 
-    def _check_model(self) -> None:
+    def _check_settings(self) -> None:
+        """Go on with the settings file as it is now, if that can be used."""
+        try:
+            new = self._reread() if self._reread else self._settings
+            found = changes(self._settings, new)
+            if found.everything:
+                self._prepare_successor(new, found.everything)
+            elif new != self._settings:
+                self._apply(new, found)
+        except (SettingsError, BundleError, DetectorError, HttpError) as error:
+            for line in str(error).splitlines():
+                log.error("settings: %s; the old ones go on", line)
+
+    def _prepare_successor(self, new: Settings, keys: tuple[str, ...]) -> None:
+        """Make the daemon of settings that need a new start of everything; raises what keeps it from starting."""
+        if new.metrics != self._settings.metrics and (new.metrics.host, new.metrics.port) != (
+            self._settings.metrics.host,
+            self._settings.metrics.port,
+        ):
+            trial = HttpServer(new.metrics, self._metrics.text, self.progress, self._ready)
+            trial.start()
+            trial.stop()
+        successor = Service(new, self._published, self._reread)
+        successor._stopping = self._stopping  # a signal in between is for it too
+        self.successor = successor
+        log.info("settings: %s changed; everything starts anew", ", ".join(keys))
+
+    def _apply(self, new: Settings, found: Changes) -> None:
+        """Change what can be changed while the rest goes on."""
+        model = ModelFile(new.model) if new.model != self._settings.model else None
+        if new.log != self._settings.log:
+            logs.configure(new.log.level, new.log.format)
+        with self._model_lock:
+            self._summary_period = new.summary.period
+            rules, self._settings = self._settings.rules, new
+            self._change_cameras(found)
+            if new.rules != rules:
+                for camera in self._cameras:
+                    camera.change_rules(new.rules)
+            if model is not None:
+                self._model = model
+                self._change_model()
+            self._home_assistant.change(new, self._model.bundle.info.labels)
+        restarted = ", ".join(dict.fromkeys((*found.removed, *found.start)))
+        log.info("settings: changed%s", f"; cameras stopped, started or read anew: {restarted}" if restarted else "")
+
+    def _change_cameras(self, found: Changes) -> None:
+        """Stop cameras that are gone or different, and start those that are new or different."""
+        before = {camera.name: camera for camera in self._cameras}
+        for name in found.stop:
+            before[name].leave(STOP_CAMERAS, name in found.removed)
+        fresh = {name: self._make_camera(name, self._settings) for name in found.start}
+        self._cameras = [fresh.get(name) or before[name] for name in self._settings.cameras]
+        self._names.clear()
+        self._names.update(self._settings.cameras)
+        self._control.change_cameras(self._cameras)
+        for name, camera in fresh.items():
+            camera.start()
+            if name in before and before[name].paused:
+                camera.pause()
+
+    def _make_camera(self, name: str, settings: Settings) -> Camera:
+        return Camera(
+            name,
+            settings.cameras[name],
+            rules=settings.rules,
+            interval=settings.detector.interval,
+            node=settings.node,
+            labels=self._model.bundle.info.labels,
+            model=self._model.name,
+            pipeline=self._pipeline,
+            outbox=self._outbox,
+            set_state=self._publisher.set_state,
+            metrics=self._metrics,
+            least_people=settings.min_people if self._aggregate else None,
+        )
+
+    def _check_model(self, asked: bool) -> None:
         """Go on with the model file as it is now, if it was replaced."""
-        asked = self._reload.is_set()
-        self._reload.clear()
         with self._model_lock:
             if self._model.check(asked):
                 self._change_model()
@@ -242,7 +322,8 @@ class Service:
         return self._pipeline.failed.is_set() or any(thread.dead() for thread in threads)
 
     def _stop(self) -> None:
-        systemd.notify(STOPPING=1)
+        if self.successor is None:
+            systemd.notify(STOPPING=1)
         self._commands.stop(STOP_COMMANDS)
         deadline = time.monotonic() + STOP_CAMERAS
         for camera in self._cameras:

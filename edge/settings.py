@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
@@ -20,13 +21,18 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     ValidationInfo,
+    WrapValidator,
     field_validator,
     model_validator,
 )
 from typing_extensions import Self
+from yaml.constructor import SafeConstructor
 
 from edge.bundle import DEFAULT_MODEL
+from edge.migrations import VersionError, migrate
 from edge.schedule import INTERVAL
+from edge.secret import secret
+from edge.tracking import Rules
 
 
 def _only_a_host(value: str) -> str:
@@ -57,16 +63,46 @@ def _polygons(value: Any) -> Any:
 
 
 NAME = r"^[a-z0-9_-]{1,64}$"
-Name = Annotated[str, StringConstraints(pattern=NAME)]
+
+
+def _matching(pattern: str, remedy: str) -> WrapValidator:
+    """Say in plain words what text must look like that does not match a pattern."""
+
+    def check(value: Any, handler: Callable[[Any], str], _info: ValidationInfo) -> str:
+        if isinstance(value, str) and not re.fullmatch(pattern, value):
+            raise ValueError(remedy)
+        return handler(value)
+
+    return WrapValidator(check)
+
+
+Name = Annotated[
+    str,
+    StringConstraints(pattern=NAME),
+    _matching(NAME, "a name consists of a-z, 0-9, _ and -, at most 64 of them"),
+]
 Host = Annotated[str, StringConstraints(min_length=1, max_length=253), AfterValidator(_only_a_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Topic = Annotated[str, StringConstraints(pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$")]
+Topic = Annotated[
+    str,
+    StringConstraints(pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$"),
+    _matching(r"[^+#\s/]+(/[^+#\s/]+)*", "a topic has no +, # or blanks, and no / at its beginning or end"),
+]
 Command = Literal["pause", "resume", "reload", "threshold", "snapshot"]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Polygons = Annotated[tuple[tuple[tuple[float, float], ...], ...], BeforeValidator(_polygons)]
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
 ENCRYPTED_SCHEMES = ("rtsps", "https")
 LARGEST_INDEX = 255
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+def _secret(value: object, info: ValidationInfo) -> object:
+    folder = info.context.get("folder", Path()) if info.context else Path()
+    return secret(value, folder)
+
+
+Secret = Annotated[SecretStr, BeforeValidator(_secret)]
 
 
 def is_name(text: str) -> bool:
@@ -84,7 +120,7 @@ class _Section(BaseModel):
 
 class _Login(_Section):
     username: str | None = None
-    password: SecretStr | None = None
+    password: Secret | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -291,7 +327,9 @@ class MqttSettings(_Login):
     fallbacks: tuple[Annotated[str, AfterValidator(_host_and_port)], ...] = ()
     tls: MqttTlsSettings | None = None
     transport: Literal["tcp", "websockets"] = "tcp"
-    path: Annotated[str, StringConstraints(pattern=r"^/\S*$")] = "/mqtt"
+    path: Annotated[
+        str, StringConstraints(pattern=r"^/\S*$"), _matching(r"/\S*", "a path begins with / and has no blanks")
+    ] = "/mqtt"
     base: Topic = "emotion"
     keepalive: int = Field(30, ge=5, le=3600)
 
@@ -348,10 +386,45 @@ class SummarySettings(_Section):
 
 
 class MetricsSettings(_Section):
-    """Where `/metrics`, `/healthz` and `/readyz` listen."""
+    """Where `/metrics`, `/healthz` and `/readyz` listen.
 
-    host: Literal["127.0.0.1", "::1", "localhost"] = "127.0.0.1"
+    Attributes:
+        token: what `/metrics` wants as `Authorization: Bearer …`; beyond this machine there must be one, or `none`.
+    """
+
+    host: Host = "127.0.0.1"
     port: Port = 9464
+    token: Annotated[Secret, Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if not self.local and self.token is None:
+            raise ValueError(
+                "beyond this machine metrics want a token; write token: and a long random text, or token: none"
+            )
+        return self
+
+    @property
+    def local(self) -> bool:
+        """Tell whether only this machine can ask."""
+        return self.host in LOOPBACK
+
+    @property
+    def open(self) -> bool:
+        """Tell whether whoever reaches the port is answered."""
+        return self.token is None or self.token.get_secret_value() == "none"
+
+
+class LogSettings(_Section):
+    """What is said on stderr.
+
+    Attributes:
+        level: the least grave of what is said.
+        format: a line for people and systemd's journal, or an object a line for programs.
+    """
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
 
 
 def default_outbox() -> Path:
@@ -371,7 +444,7 @@ def default_node() -> str:
 class Settings(_Section):
     """Everything that the daemon can be told."""
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     node: Name = Field(default_factory=default_node)
     cameras: dict[Name, CameraSettings] = Field(min_length=1)
     model: Path = DEFAULT_MODEL
@@ -386,7 +459,33 @@ class Settings(_Section):
     privacy: Literal["full", "aggregate"] = "full"
     min_people: int = Field(3, ge=1, le=1000)
     metrics: MetricsSettings = MetricsSettings()
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log: LogSettings = LogSettings()
+
+    @property
+    def rules(self) -> Rules:
+        """When faces and emotions count."""
+        return Rules(begin=self.detector.threshold, **self.tracking.model_dump())
+
+
+#: Plain words for mistakes, by pydantic's name of them.
+PLAIN = {
+    "extra_forbidden": "unknown key; emotion-edge example shows every key",
+    "missing": "is missing; emotion-edge example shows every key",
+    "string_type": "must be text; put it in quotes",
+    "string_too_short": "must not be empty",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "bool_type": "must be true or false",
+    "bool_parsing": "must be true or false",
+    "tuple_type": "must be a list, such as [a, b]",
+    "dict_type": "must have keys of its own below it; emotion-edge example shows them",
+    "model_type": "must have keys of its own below it; emotion-edge example shows them",
+    "path_type": "must be a path, as text",
+    "too_short": "needs at least one entry",
+}
 
 
 def load_settings(path: Path) -> Settings:
@@ -395,28 +494,11 @@ def load_settings(path: Path) -> Settings:
     Raises:
         SettingsError: the file is missing, no YAML, or has a wrong key or value, or a camera's file is missing.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path}:1: no text in UTF-8; write the settings as YAML") from None
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}; name an existing file, see configs/edge.yaml") from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_doubled_keys(root, path)
-        content = yaml.safe_load(text)
-    except SettingsError:
-        raise
-    except yaml.YAMLError as error:
-        raise SettingsError(_yaml_message(path, error)) from None
-    except (ValueError, KeyError, AttributeError):  # from a value such as 2024-13-45, or !!int x
-        raise SettingsError(f"{path}: a value looks like a date or number but is none; put it in quotes") from None
-    except RecursionError:
-        raise SettingsError(f"{path}: nested too deeply, or in itself; write it out, see configs/edge.yaml") from None
+    root, content = _parse(path)
     if not isinstance(content, dict):
-        raise SettingsError(f"{path}:1: expected keys and values such as 'cameras:', see configs/edge.yaml")
+        raise SettingsError(f"{path}:1: expected keys and values such as 'cameras:', see emotion-edge example")
     try:
-        settings = Settings.model_validate(content)
+        settings = Settings.model_validate(content, context={"folder": path.parent})
     except ValidationError as error:
         lines = (_message(path, root, e["loc"], e["msg"], e["type"]) for e in error.errors())
         raise SettingsError("\n".join(lines)) from None
@@ -425,6 +507,45 @@ def load_settings(path: Path) -> Settings:
     if missing:
         raise SettingsError("\n".join(missing))
     return settings
+
+
+def place(path: Path, *keys: str) -> str:
+    """Return where in a settings file that was loaded a key stands, for the beginning of a message about it."""
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    return f"{path}:{_line(root, list(keys))}: {'.'.join(keys)}"
+
+
+def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
+    """Read a file as YAML of the present version: its nodes, which know their lines, and its content."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}:1: no text in UTF-8; write the settings as YAML") from None
+    except OSError as error:
+        raise SettingsError(f"{path}: {error.strerror}; name an existing file, see emotion-edge example") from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_doubled_keys(root, path)
+        _migrate(root, path)
+        return root, None if root is None else SafeConstructor().construct_document(root)
+    except SettingsError:
+        raise
+    except yaml.YAMLError as error:
+        raise SettingsError(_yaml_message(path, error)) from None
+    except (ValueError, KeyError, AttributeError):  # from a value such as 2024-13-45, or !!int x
+        raise SettingsError(f"{path}: a value looks like a date or number but is none; put it in quotes") from None
+    except RecursionError:
+        raise SettingsError(
+            f"{path}: nested too deeply, or in itself; write it out, see emotion-edge example"
+        ) from None
+
+
+def _migrate(root: yaml.Node | None, path: Path) -> None:
+    if isinstance(root, yaml.MappingNode):
+        try:
+            migrate(root)
+        except VersionError as error:
+            raise SettingsError(_message(path, root, ("version",), str(error), "value_error")) from None
 
 
 def _split(source: str) -> Any:
@@ -499,13 +620,7 @@ def _yaml_message(path: Path, error: yaml.YAMLError) -> str:
 
 
 def _message(path: Path, root: yaml.Node | None, keys: tuple[int | str, ...], message: str, kind: str) -> str:
-    text = message.removeprefix("Value error, ")
-    if kind == "extra_forbidden":
-        text = "unknown key; configs/edge.yaml shows every key"
-    elif kind == "missing":
-        text = "is missing; configs/edge.yaml shows every key"
-    elif kind == "string_type":
-        text = "must be text; put it in quotes"
+    text = PLAIN.get(kind, message.removeprefix("Value error, ").replace("Input should be", "must be"))
     names = [str(key) for key in keys if key != "[key]"]
     return f"{path}:{_line(root, names)}: {'.'.join(names)}: {text}"
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from edge.bounded_log import LINES
 from edge.events import Event
-from edge.logs import LINES
 from edge.metrics import Metrics
 from edge.mqtt import BACK_OFF, JITTER, LAST_WILL, Publisher
 from edge.outbox import Outbox

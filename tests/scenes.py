@@ -274,7 +274,7 @@ def _paste(
     shift = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), angle, 1.0)
     if angle:
         mask = np.asarray(cv2.warpAffine(mask, shift, (side, side)), np.float32)
-    shift[:, 2] += corner[0] - left, corner[1] - top
+    shift[:, 2] += np.subtract(corner, (left, top))
     moved = cv2.warpAffine(face, shift, (side, side), borderMode=cv2.BORDER_REPLICATE)
     part = picture[top : top + side, left : left + side]
     part[:] = cv2.blendLinear(cv2.cvtColor(moved, cv2.COLOR_GRAY2BGR), np.ascontiguousarray(part), mask, 1 - mask)

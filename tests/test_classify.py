@@ -114,6 +114,16 @@ def test_drawing_beyond_the_picture_is_harmless(box, shape):
     assert picture.shape == shape
 
 
+def test_every_bar_has_its_name():
+    def drawn(label):
+        picture = np.zeros((400, 400, 3), np.uint8)
+        draw_face(picture, (10, 50, 200, 200), "joy", {"anger": 0.9, label: 0.3}.items())
+        return picture[253:, 14:60]  # where names are
+
+    assert drawn("fear").max() > 200
+    assert (drawn("fear") != drawn("awe")).any()
+
+
 def test_more_probable_emotions_have_longer_bars():
     picture = np.zeros((400, 400, 3), np.uint8)
     draw_face(picture, (100, 50, 200, 200), "anger", {"anger": 0.9, "fear": 0.3, "disgust": 0.05}.items())

@@ -81,7 +81,7 @@ def test_mistakes_in_the_settings_are_one_line(tmp_path, config, command):
     assert emotion_edge(*command, path) == (
         2,
         "",
-        [f"{path}:4: colour: unknown key; configs/edge.yaml shows every key"],
+        [f"{path}:4: colour: unknown key; emotion-edge example shows every key"],
     )
     path.write_text("cameras: [\n")
     code, out, err = emotion_edge(*command, path)
@@ -239,7 +239,7 @@ def test_check_names_settings_and_key_of_a_bad_model(tmp_path):
     (tmp_path / "edge.yaml").write_text("cameras: {a: {source: 0}}\nmodel: none.tflite\n")
     code, _, err = emotion_edge("check", tmp_path / "edge.yaml")
     assert (code, len(err)) == (2, 1)
-    assert err[0].startswith(f"{tmp_path / 'edge.yaml'}: model: {tmp_path / 'none.tflite'}: ")
+    assert err[0].startswith(f"{tmp_path / 'edge.yaml'}:2: model: {tmp_path / 'none.tflite'}: ")
 
 
 def test_classify_with_a_broken_model_is_one_line(picture):
@@ -275,3 +275,23 @@ def test_printing_to_nobody_does_not_stop_the_publisher(monkeypatch):
         monkeypatch.setattr(sys, "stdout", stdout)
         _print_event(make_event())
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # closing writes what is left
+
+
+@pytest.mark.parametrize("arguments", [["classify", "--json"], ["schema"], ["example"]])
+def test_output_that_cannot_be_written_is_one_line(picture, arguments):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "edge.cli", *arguments, *([str(picture)] if "classify" in arguments else [])],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    said = [line for line in done.stderr.splitlines() if line != CHATTER]
+    assert said == ["the output cannot be written: No space left on device; make room, or write it elsewhere"]
+    assert done.returncode == 2
+
+
+def test_example_is_the_one_of_the_repository():
+    assert CliRunner().invoke(cli, ["example"]).output == (ROOT / "configs" / "edge.yaml").read_text()

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edge.commands
+from edge.bounded_log import LINES
 from edge.commands import LARGEST, WAITING, CommandError, Commands, Request
-from edge.logs import LINES
 from edge.metrics import COMMANDS, Metrics
 from edge.mqtt import may_answer_to
 from tests.parts import eventually

@@ -109,3 +109,36 @@ def test_stop_frees_the_port(host):
 
 def test_server_never_started_can_be_stopped():
     HttpServer(MetricsSettings(), lambda: b"", lambda: True, lambda: True).stop()
+
+
+@pytest.mark.parametrize("token", ["a long random text", "grün/+=%20"])
+def test_metrics_want_the_token_and_the_rest_tells_nothing(token):
+    settings = MetricsSettings(port=free_port(), token=token)
+    server = HttpServer(settings, lambda: TEXT, lambda: True, lambda: True)
+    server.start()
+
+    def status(path, authorization=""):
+        head = f"GET {path} HTTP/1.0\r\n" + (f"Authorization: {authorization}\r\n" if authorization else "") + "\r\n"
+        with socket.create_connection((HOST, settings.port), 10) as line:
+            line.sendall(head.encode())
+            return line.makefile("rb").read().decode("latin-1")
+
+    try:
+        for wrong in ("", "Bearer", "Bearer ", f"Basic {token}", token, f"Bearer {token}x", f"Bearer {token[:-1]}"):
+            answer = status("/metrics", wrong)
+            assert answer.startswith("HTTP/1.0 401"), wrong
+            assert TEXT.decode() not in answer
+        assert "www-authenticate: bearer" in status("/metrics").lower()
+        assert status("/metrics", f"Bearer {token}").startswith("HTTP/1.0 200")
+        assert status("/healthz").startswith("HTTP/1.0 200")
+        assert "401" not in status("/readyz")
+    finally:
+        server.stop()
+
+
+def test_open_to_others_warns(caplog):
+    settings = MetricsSettings(host="0.0.0.0", port=free_port(), token="none")
+    server = HttpServer(settings, lambda: TEXT, lambda: True, lambda: True)
+    server.start()
+    server.stop()
+    assert f"whoever reaches 0.0.0.0:{settings.port} can read them" in caplog.text

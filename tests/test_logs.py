@@ -1,37 +1,165 @@
-"""Lines in the log: not too many."""
+"""What reaches stderr: one line a cause, for people, for journald and for programs, and not too many."""
 
+from __future__ import annotations
+
+import io
+import json
 import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
-import edge.logs
-from edge.logs import AGAIN, LINES, REMEMBERED, BoundedLog, SeldomLog
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge import logs
+from edge.logs import ALL, CAUSE, WINDOW, JsonFormatter, LimitedHandler, TextFormatter, configure
+from tests.conftest import Parts
+from tests.parts.daemon import ROOT, Daemon
+from tests.parts.settings import settings_for
 
 
-def test_the_log_is_bounded_and_says_what_it_left_out(caplog, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(edge.logs.time, "monotonic", lambda: now[0])
-    write = BoundedLog(logging.getLogger("edge"), "commands")
-    for number in range(500):
-        write(logging.WARNING, f"line {number}")
-    assert len(caplog.records) == LINES
-    now[0] += 60
-    write(logging.WARNING, "the next minute")
-    assert [record.getMessage() for record in caplog.records[LINES:]] == [
-        f"commands: {500 - LINES} more lines left out",
-        "commands: the next minute",
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def _root() -> Iterator[None]:
+    """Put the root logger back as it was."""
+    root = logging.getLogger()
+    handlers, level, loud = root.handlers[:], root.level, logging.raiseExceptions
+    yield
+    root.handlers[:], logging.raiseExceptions = handlers, loud
+    root.setLevel(level)
+
+
+def record(message: str, *args: object, level: int = logging.WARNING, line: int = 1) -> logging.LogRecord:
+    return logging.LogRecord("edge.camera", level, "camera.py", line, message, args, None)
+
+
+def failed() -> logging.LogRecord:
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        return logging.LogRecord("edge", logging.ERROR, "a.py", 1, "analysis failed", (), sys.exc_info())
+
+
+def limited() -> tuple[LimitedHandler, io.StringIO, Clock]:
+    stream, clock = io.StringIO(), Clock()
+    handler = LimitedHandler(stream, clock)
+    handler.setFormatter(TextFormatter())
+    return handler, stream, clock
+
+
+def test_text_is_one_line_with_the_place_of_an_exception() -> None:
+    line = TextFormatter().format(failed())
+    assert line.startswith("ERROR analysis failed: ValueError: two lines (test_logs.py:")
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(("level", "prefix"), [(logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>")])
+def test_journal_gets_priorities(level: int, prefix: str) -> None:
+    assert TextFormatter(prefixed=True).format(record("door: %s", "gone", level=level)) == f"{prefix}door: gone"
+
+
+def test_json_holds_everything() -> None:
+    fields = json.loads(JsonFormatter().format(failed()))
+    assert fields["level"] == "error"
+    assert fields["message"] == "analysis failed"
+    assert "Traceback" in fields["exception"]
+    assert fields["time"].endswith("Z")
+    assert set(fields) == {"time", "level", "logger", "thread", "message", "exception"}
+
+
+@given(st.text())
+def test_no_text_becomes_a_second_line(text: str) -> None:
+    for formatter in (TextFormatter(), JsonFormatter()):
+        assert len(formatter.format(record("camera says %s", text)).splitlines()) == 1
+
+
+def test_cause_that_repeats_is_counted_instead() -> None:
+    handler, stream, clock = limited()
+    for _ in range(100):
+        handler.emit(record("camera %s: fell behind", "door"))
+    handler.emit(record("camera %s: fell behind", "desk"))
+    lines = stream.getvalue().splitlines()
+    assert lines == ["WARNING camera door: fell behind"] * CAUSE + ["WARNING camera desk: fell behind"]
+    clock.now += WINDOW
+    handler.emit(record("camera %s: fell behind", "door"))
+    assert stream.getvalue().splitlines()[len(lines) :] == [
+        f"WARNING {100 - CAUSE} more lines left out like: camera door: fell behind",
+        "WARNING camera door: fell behind",
     ]
 
 
-def test_a_line_comes_again_after_a_while_only(caplog, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(edge.logs.time, "monotonic", lambda: now[0])
-    write = SeldomLog(logging.getLogger("edge"))
-    for line in ("a", "b", "a"):
-        write(line)
-    now[0] += AGAIN - 1
-    write("b")
-    now[0] += 1
-    write("a")
-    assert [record.getMessage() for record in caplog.records] == ["a", "b", "a"]
-    for number in range(2 * REMEMBERED):
-        write(str(number))
-    assert len(write._said) == REMEMBERED
+def test_many_causes_have_a_limit_too() -> None:
+    handler, stream, clock = limited()
+    for number in range(5000):
+        handler.emit(record("%s", f"line {number}"))
+    assert len(stream.getvalue().splitlines()) == ALL
+    clock.now += WINDOW
+    handler.emit(record("%s", "the next"))
+    assert stream.getvalue().splitlines()[-2:] == [
+        f"WARNING {5000 - ALL} lines left out: too many in a minute",
+        "WARNING the next",
+    ]
+
+
+@pytest.mark.usefixtures("_root")
+def test_configured_again_there_is_one_line_still() -> None:
+    stream = io.StringIO()
+    configure("info", "json", stream)
+    configure("warning", "text", stream)
+    logging.getLogger("edge").info("not said")
+    logging.getLogger("edge").warning("said")
+    assert stream.getvalue() == "WARNING said\n"
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_prefix_is_for_the_journal_only(journal: bool) -> None:
+    """The stream is compared with what systemd says that it has connected."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        status = os.fstat(theirs.fileno())
+        stream = f"{status.st_dev}:{status.st_ino if journal else 0}"
+        program = "from edge import logs; import logging; logs.configure('info'); logging.warning('camera: gone')"
+        subprocess.run(
+            [sys.executable, "-c", program],
+            stderr=theirs.fileno(),
+            env={**os.environ, "PYTHONPATH": str(ROOT), "JOURNAL_STREAM": stream},
+            check=True,
+        )
+        assert ours.recv(1000).decode() == ("<4>camera: gone\n" if journal else "WARNING camera: gone\n")
+
+
+def test_reader_that_has_gone_costs_nothing() -> None:
+    program = (
+        "import logging, os, sys; from edge import logs; logs.configure('info'); os.close(2); logging.warning('x');"
+        "print('alive')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "alive\n"
+
+
+def test_daemon_says_json(parts: Parts, tmp_path: Path) -> None:
+    """Down to the end, with a camera and a broker that are not there."""
+    config = settings_for(None, cam={"source": "rtsp://127.0.0.1:1/none"})
+    daemon = parts.start(Daemon({**config, "log": {"format": "json"}}, tmp_path / "daemon"))
+    daemon.wait_for_log("offline")
+    daemon.wait_for_log("broker")
+    daemon.stop()
+    messages = [json.loads(line)["message"] for line in daemon.lines()]
+    assert messages[-1] == "stopped"
+    assert any(message.startswith("camera cam: offline (refused)") for message in messages)
+
+
+def test_every_level_has_a_priority() -> None:
+    assert set(logs.PRIORITIES) == {10, 20, 30, 40, 50}

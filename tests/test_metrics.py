@@ -43,6 +43,15 @@ SERIES = {
     "model_info": (GAUGES, {"name", "version"}),
     "host_temperature_celsius": (GAUGES, set()),
     "host_throttled": (GAUGES, set()),
+    "host_memory_bytes": (GAUGES, set()),
+    "host_memory_available_bytes": (GAUGES, set()),
+    "host_cpu_seconds_total": (COUNTERS, {"mode"}),
+    "process_cpu_seconds_total": (COUNTERS, set()),
+    "process_resident_memory_bytes": (GAUGES, set()),
+    "process_virtual_memory_bytes": (GAUGES, set()),
+    "process_start_time_seconds": (GAUGES, set()),
+    "process_open_fds": (GAUGES, set()),
+    "process_max_fds": (GAUGES, set()),
 }
 
 
@@ -56,7 +65,7 @@ def metrics():
             metrics.reconnect(camera, reason)
     metrics.model("a-model", "7")
     metrics.outbox(lambda: 3, lambda: 1200, lambda: 4.5)
-    metrics.host(lambda: 55.5, lambda: 0.0)
+    metrics.host(lambda: 55.5, lambda: 0.0, lambda: (70.0, 30.0), lambda: (4e9, 1e9))
     return metrics
 
 
@@ -133,6 +142,10 @@ def test_values_of_the_node(metrics):
     assert value(metrics, "outbox_oldest_seconds") == 4.5
     assert value(metrics, "host_temperature_celsius") == 55.5
     assert value(metrics, "host_throttled") == 0
+    assert value(metrics, "host_cpu_seconds_total", mode="busy") == 70
+    assert value(metrics, "host_cpu_seconds_total", mode="idle") == 30
+    assert value(metrics, "host_memory_bytes") == 4e9
+    assert value(metrics, "host_memory_available_bytes") == 1e9
 
 
 def test_another_model_takes_the_place_of_the_first(metrics):

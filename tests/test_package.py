@@ -98,6 +98,8 @@ def test_wheel_holds_what_the_daemon_needs_and_nothing_of_the_workshop(wheel):
         "edge/media/bench.mp4",
         "edge/media/demo.mp4",
         *(f"edge/schemas/{name}-1.json" for name in ("command", "emotion", "event", "response", "status", "summary")),
+        "edge/schemas/settings.json",
+        "edge/example.yaml",
         "trainer/cli.py",
         "trainer/measuring/peers.yaml",
         "trainer/templates/page.html.j2",

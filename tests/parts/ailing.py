@@ -1,7 +1,7 @@
 """The daemon, whose analysis ails: `python -m tests.parts.ailing AILMENT run --config …`.
 
-AILMENT is `slow` (a tenth of the speed), `hangs` or `raises once` (from the thirtieth picture on, said in the log), or
-`raises` (always).
+AILMENT is `slow` (a tenth of the speed), `late` (1.5 s more), `hangs` or `raises once` (from the thirtieth picture on,
+said in the log), or `raises` (always).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from edge.pipeline import Analyser
 from edge.tracking import Observation
 from tests.parts.daemon import Daemon
 
-SLOWER, HEALTHY = 10, 30
+SLOWER, LATE, HEALTHY = 10, 1.5, 30
 Look = Callable[[Analyser, Image, Sequence[Box] | None], list[Observation]]
 
 
@@ -43,6 +43,10 @@ def _run(ailment: str, arguments: list[str]) -> None:
         time.sleep((SLOWER - 1) * (time.monotonic() - started))
         return found
 
+    def late(analyser: Analyser, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
+        time.sleep(LATE)
+        return look(analyser, image, places)
+
     def hangs(analyser: Analyser, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
         if next(number) == HEALTHY:
             print("ailing: hangs", flush=True)
@@ -58,7 +62,7 @@ def _run(ailment: str, arguments: list[str]) -> None:
         raise ValueError("ailing: raises")
 
     ailing: dict[str, Callable[..., list[Observation]]]
-    ailing = {"slow": slow, "hangs": hangs, "raises once": raises_once, "raises": raises}
+    ailing = {"slow": slow, "late": late, "hangs": hangs, "raises once": raises_once, "raises": raises}
     setattr(Analyser, "__call__", ailing[ailment])  # noqa: B010 - mypy takes no assignment to a method
     sys.argv[1:] = arguments
     main()

@@ -14,7 +14,6 @@ def settings_for(broker: Mosquitto | None, **cameras: dict[str, Any]) -> dict[st
     Without a broker the address is one at which nobody listens.
     """
     return {
-        "version": 1,
         "node": "test",
         "cameras": cameras,
         "mqtt": {"host": HOST, "port": broker.port if broker else free_port()},

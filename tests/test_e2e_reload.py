@@ -1,0 +1,112 @@
+"""SIGHUP: a changed settings file takes effect in the running daemon, a bad one does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from edge.demo import CLIP
+from tests.conftest import Parts
+from tests.parts import HOST, eventually
+from tests.parts.broker import Mosquitto
+from tests.parts.daemon import Daemon
+from tests.parts.settings import settings_for
+from tests.parts.subscriber import Subscriber
+
+FILE = {"source": str(CLIP), "loop": True, "max_fps": 5}
+CAPTURED = "emotion_edge_frames_captured_total"
+
+
+def reload(daemon: Daemon) -> int:
+    """Write its settings as they are now and tell it; returns how many lines its log had."""
+    daemon.write_config()
+    lines = len(daemon.lines())
+    os.kill(daemon.pid, signal.SIGHUP)
+    return lines
+
+
+def states(subscriber: Subscriber, topic: str) -> list[str]:
+    return [message.payload["state"] for message in subscriber.on(topic) if message.payload]
+
+
+def test_only_cameras_that_changed_start_anew(
+    parts: Parts, broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = start_daemon(settings_for(broker, same=FILE, other=FILE, gone=FILE))
+    eventually(lambda: daemon.value("emotion_edge_camera_up") == 3, 20, "cameras")
+    cameras = daemon.config["cameras"]
+    daemon.config["cameras"] = {"new": FILE, "other": {**FILE, "max_fps": 3}, "same": cameras["same"]}
+    daemon.config["tracking"] = {"appear": 0.4}
+    captured = daemon.value(CAPTURED, camera="other")
+    start = reload(daemon)
+    line = daemon.wait_for_log("settings: changed", start=start)
+    assert line.endswith("cameras stopped, started or read anew: gone, new, other")
+    eventually(lambda: daemon.value("emotion_edge_camera_up") == 3, 20, "cameras", daemon.tail)
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/new/status" and m.payload == {"state": "online"}, 10)
+    assert states(subscriber, "emotion/test/same/status") == ["offline", "online"]
+    eventually(
+        lambda: (
+            states(subscriber, "emotion/test/other/status") == ["offline", "online", "offline", "offline", "online"]
+        ),
+        10,
+        "the other camera again",
+        lambda: states(subscriber, "emotion/test/other/status"),
+    )
+    assert daemon.value(CAPTURED, camera="other") >= captured, "its counters go on"
+    # Nothing is left of the camera that is gone.
+    assert not [sample for sample in daemon.metrics() if sample.labels.get("camera") == "gone"]
+    late = parts.start(Subscriber(broker.port))
+    late.wait_for(lambda m: m.topic == "emotion/test/new/status", 10)
+    assert not late.on("emotion/test/gone/#")
+    components = late.wait_for(lambda m: m.topic == "homeassistant/device/test/config", 10).payload["components"]
+    assert {name.split("_")[0] for name in components} == {"new", "other", "same"}
+    eventually(lambda: daemon.value("emotion_edge_frames_analysed_total", camera="new") > 2, 10, "analysed frames")
+    assert daemon.stop() == 0
+
+
+def test_a_bad_file_changes_nothing_and_the_line_is_named(
+    broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = start_daemon(settings_for(broker, cam=FILE))
+    eventually(lambda: daemon.value("emotion_edge_camera_up") == 1, 20, "camera")
+    good = dict(daemon.config)
+    with socket.create_server((HOST, 0)) as taken:
+        bad: list[tuple[dict[str, Any], str]] = [
+            ({"workers": -1}, rf"settings: {daemon.path}:\d+: workers: "),
+            ({"cameras": {"cam": {"source": "none.mp4"}}}, rf"settings: {daemon.path}:\d+: cameras.cam.source: "),
+            ({"model": "none.tflite"}, r"settings: .*none.tflite"),
+            ({"detector": {"model": "none.onnx"}}, r"settings: .*none.onnx"),
+            ({"metrics": {"port": taken.getsockname()[1]}}, r"settings: .*Address already in use"),
+        ]
+        for change, expected in bad:
+            daemon.config = {**good, **change}
+            start = reload(daemon)
+            line = daemon.wait_for_log(expected, start=start)
+            assert line.startswith("ERROR ")
+            assert line.endswith("; the old ones go on")
+    daemon.config = good
+    captured = daemon.value(CAPTURED)
+    eventually(lambda: daemon.value(CAPTURED) > captured, 10, "frames")
+    assert states(subscriber, "emotion/test/cam/status") == ["offline", "online"]
+    assert states(subscriber, "emotion/test/status") == ["online"]
+
+
+def test_everything_starts_anew_where_it_must(
+    parts: Parts, broker: Mosquitto, start_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = start_daemon(settings_for(broker, cam=FILE))
+    daemon.wait_for_ready()
+    other = parts.start(Mosquitto(parts.folder("other")))
+    listener = parts.start(Subscriber(other.port))
+    daemon.config["mqtt"] = {**daemon.config["mqtt"], "port": other.port, "base": "elsewhere"}
+    pid = daemon.pid
+    start = reload(daemon)
+    daemon.wait_for_log("settings: mqtt changed; everything starts anew", start=start)
+    listener.wait_for(lambda m: m.topic == "elsewhere/test/cam/status" and m.payload["state"] == "online", 20)
+    daemon.wait_for_ready()
+    assert daemon.pid == pid
+    assert daemon.stop() == 0
+    assert listener.on("elsewhere/test/status")[-1].payload["reason"] == "stopped"
