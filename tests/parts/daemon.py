@@ -70,10 +70,13 @@ class Daemon(Child):
         """Tell whether `/healthz` answers: it runs, whether its broker and cameras are there or not."""
         return self.get("/healthz")[0] == 200
 
-    def get(self, path: str) -> tuple[int, str]:
+    def get(self, path: str, token: str = "") -> tuple[int, str]:
         """Return status and body of its HTTP answer, (0, reason) if there is none."""
         try:
-            with urllib.request.urlopen(self.address + path, timeout=5) as answer:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            with urllib.request.urlopen(
+                urllib.request.Request(self.address + path, headers=headers), timeout=5
+            ) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
@@ -96,7 +99,7 @@ class Daemon(Child):
 
     def metrics(self) -> list[Sample]:
         """Scrape it: name, labels and value of every sample."""
-        status, text = self.get("/metrics")
+        status, text = self.get("/metrics", self.config["metrics"].get("token", ""))
         assert status == 200, f"/metrics: {status} {text}"
         return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
