@@ -271,7 +271,7 @@ def _paste(
     """Put a grey face on the picture, tilted by so many degrees, its top left corner (untilted) between pixels."""
     left, top = (int(value) for value in corner)
     side = len(face)
-    shift = cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), angle, 1.0)
+    shift = np.asarray(cv2.getRotationMatrix2D(((side - 1) / 2, (side - 1) / 2), angle, 1.0), np.float64)
     if angle:
         mask = np.asarray(cv2.warpAffine(mask, shift, (side, side)), np.float32)
     shift[:, 2] += np.subtract(corner, (left, top))

@@ -46,7 +46,10 @@ def test_nothing_about_single_faces_leaves_the_daemon(
     pages = [daemon.get(page)[1] for page in ("/metrics", "/healthz", "/readyz", "/", "/preview", "/status")]
     stored = _stored(daemon)
     daemon.config["min_people"] = 1000
+    stopping = len(subscriber.messages)
     daemon.stop()
+    # What it said last may still be on its way.
+    subscriber.wait_for(_gone, 10, "end of the first one", start=stopping)
     few = len(subscriber.messages)
     daemon.start()
     subscriber.wait_for(lambda m: _told_summary(m) and m.payload["people"] >= 3, 30, "summary of too few", start=few)
@@ -72,6 +75,10 @@ def test_nothing_about_single_faces_leaves_the_daemon(
         assert not EMOTION.search(page)
         assert not ABOUT_FACES.search(page)
     assert b'"probabilities"' not in stored
+
+
+def _gone(message: Message) -> bool:
+    return bool(message.topic == "emotion/test/status" and message.payload["state"] == "offline")
 
 
 def _told_summary(message: Message) -> bool:
