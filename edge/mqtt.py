@@ -65,7 +65,8 @@ class Publisher:
         outbox: where events wait.
         metrics: counts what happens.
         published: called, in the publisher's thread, with each event that the broker acknowledged.
-        cameras: those of the settings; summaries of others, which can come late, are not retained.
+        cameras: those of the settings, kept up to date by the caller; summaries of others, which can come late, are not
+            retained.
     """
 
     def __init__(
@@ -266,8 +267,9 @@ class Publisher:
                 continue
             message = self._outbox.offer(timeout=0.02 if session.waiting() else 0.2)
             if message is not None:
-                retain = message.kind == "summary" and message.camera in self._cameras
-                session.publish(f"{self.base}/{message.camera}/{message.kind}", message, retain)
+                with self._lock:  # so that a camera that is removed now is cleared after its summary
+                    retain = message.kind == "summary" and message.camera in self._cameras
+                    session.publish(f"{self.base}/{message.camera}/{message.kind}", message, retain)
         with self._lock:
             self._session = None
             self.connected.clear()

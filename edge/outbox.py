@@ -114,6 +114,21 @@ class Outbox:
         self._wall, self._monotonic = time.time(), time.monotonic()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
+    def claim(self) -> None:
+        """Lock the file ahead of `start`, so that nobody else can come in between.
+
+        Raises:
+            OutboxBusyError: another process uses the file.
+        """
+        if self._path is None:
+            return
+        try:
+            self._lock = self._lock or Lock(self._path)
+        except OutboxBusyError:
+            raise
+        except OSError as error:  # `start` tries again, and makes do without the file
+            log.debug("outbox: %s: %s", self._path, error)
+
     def start(self, keep_events: bool = True) -> None:
         """Open the file, end the faces that an earlier run left open, and begin to write.
 

@@ -28,6 +28,7 @@ from edge.mqtt import Publisher, clear_removed_cameras, listen_for_commands
 from edge.outbox import Outbox
 from edge.pipeline import Analyser, Pipeline
 from edge.settings import Settings, SettingsError
+from edge.store import OutboxBusyError
 from edge.yunet import DetectorError, read_detector
 
 log = logging.getLogger(__name__)
@@ -88,16 +89,14 @@ class Service:
         self._metrics.outbox(
             self._outbox.__len__, self._outbox.bytes, self._outbox.oldest_seconds, lambda: not self._outbox.problem()
         )
-        self._publisher = Publisher(
-            settings.mqtt, settings.node, self._outbox, self._metrics, published, settings.cameras
-        )
+        self._names = set(settings.cameras)
+        self._publisher = Publisher(settings.mqtt, settings.node, self._outbox, self._metrics, published, self._names)
         self._pipeline = Pipeline(
             self._make_analyser(),
             settings.workers or os.cpu_count() or 1,
         )
         self._http = HttpServer(settings.metrics, self._metrics.text, self.progress, self._ready)
         self._cameras = [self._make_camera(name, settings) for name in settings.cameras]
-        self._names = set(settings.cameras)
         self._model_lock = threading.Lock()
         self._control = Control(
             self._cameras,
@@ -196,7 +195,7 @@ class Service:
                 self._prepare_successor(new, found.everything)
             elif new != self._settings:
                 self._apply(new, found)
-        except (SettingsError, BundleError, DetectorError, HttpError) as error:
+        except (SettingsError, BundleError, DetectorError, HttpError, OutboxBusyError) as error:
             for line in str(error).splitlines():
                 log.error("settings: %s; the old ones go on", line)
 
@@ -211,6 +210,10 @@ class Service:
             trial.stop()
         successor = Service(new, self._published, self._reread)
         successor._stopping = self._stopping  # a signal in between is for it too
+        if new.outbox.path.resolve() != self._settings.outbox.path.resolve():
+            successor._outbox.claim()
+        if new.log != self._settings.log:
+            logs.configure(new.log.level, new.log.format)
         self.successor = successor
         log.info("settings: %s changed; everything starts anew", ", ".join(keys))
 
@@ -236,11 +239,12 @@ class Service:
     def _change_cameras(self, found: Changes) -> None:
         """Stop cameras that are gone or different, and start those that are new or different."""
         before = {camera.name: camera for camera in self._cameras}
+        # First, so that no summary of a camera that is gone stays retained after it was cleared.
+        self._names.difference_update(found.removed)
         for name in found.stop:
             before[name].leave(STOP_CAMERAS, name in found.removed)
         fresh = {name: self._make_camera(name, self._settings) for name in found.start}
         self._cameras = [fresh.get(name) or before[name] for name in self._settings.cameras]
-        self._names.clear()
         self._names.update(self._settings.cameras)
         self._control.change_cameras(self._cameras)
         for name, camera in fresh.items():

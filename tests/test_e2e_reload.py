@@ -8,7 +8,10 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from edge.demo import CLIP
+from edge.store import Lock, OutboxBusyError
 from tests.conftest import Parts
 from tests.parts import HOST, eventually
 from tests.parts.broker import Mosquitto
@@ -110,3 +113,48 @@ def test_everything_starts_anew_where_it_must(
     assert daemon.pid == pid
     assert daemon.stop() == 0
     assert listener.on("elsewhere/test/status")[-1].payload["reason"] == "stopped"
+
+
+def test_an_outbox_file_of_another_daemon_changes_nothing(
+    parts: Parts, broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = start_daemon(settings_for(broker, cam=FILE))
+    daemon.wait_for_ready()
+    good = dict(daemon.config)
+    taken = parts.folder("other") / "taken.db"
+    lock = Lock(taken)
+    daemon.config = {**good, "outbox": {"path": str(taken)}}
+    start = reload(daemon)
+    line = daemon.wait_for_log("another emotion-edge uses it", start=start)
+    assert line.startswith(f"ERROR settings: {taken}: ")
+    assert line.endswith("; the old ones go on")
+    captured = daemon.value(CAPTURED)
+    eventually(lambda: daemon.value(CAPTURED) > captured, 10, "frames")
+    assert states(subscriber, "emotion/test/status") == ["online"]
+    # As soon as it is free it is taken, and the log is as the same file wants it.
+    lock.release()
+    daemon.config["log"] = {"format": "json"}
+    start = reload(daemon)
+    daemon.wait_for_log('"settings: outbox changed; everything starts anew"', start=start)
+    daemon.wait_for_ready()
+    with pytest.raises(OutboxBusyError):
+        Lock(taken)
+    assert daemon.stop() == 0
+
+
+def test_summaries_of_a_removed_camera_that_waited_for_the_broker_are_not_retained(
+    parts: Parts, broker: Mosquitto, start_daemon: Callable[..., Daemon]
+) -> None:
+    daemon = start_daemon({**settings_for(broker, cam=FILE, gone=FILE), "summary": {"period": 1}})
+    daemon.wait_for_ready()
+    broker.stop()
+    waiting = daemon.value("emotion_edge_outbox_events")
+    eventually(lambda: daemon.value("emotion_edge_outbox_events") > waiting + 4, 20, "summaries that wait", daemon.tail)
+    del daemon.config["cameras"]["gone"]
+    daemon.wait_for_log("settings: changed", start=reload(daemon))
+    broker.start()
+    eventually(lambda: daemon.value("emotion_edge_outbox_events") == 0, 60, "empty outbox", daemon.tail)
+    late = parts.start(Subscriber(broker.port))
+    late.wait_for(lambda m: m.topic == "emotion/test/cam/summary", 10)
+    assert not late.on("emotion/test/gone/#")
+    assert daemon.stop() == 0
