@@ -176,6 +176,14 @@ class Metrics:
         for metric, labels in self._of_camera.pop(camera, set()):
             metric.remove(*labels)
 
+    def totals(self) -> tuple[int, int]:
+        """Return how many cameras are up, and how many frames were analysed of those that there are."""
+        up, frames = (
+            sum(sample.value for family in metric.collect() for sample in family.samples)
+            for metric in (self._camera_up, self._frames_analysed)
+        )
+        return int(up), int(frames)
+
     def model(self, name: str, version: str) -> None:
         """Name the model in use."""
         self._model_info.clear()

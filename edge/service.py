@@ -34,6 +34,8 @@ from edge.yunet import DetectorError, read_detector
 log = logging.getLogger(__name__)
 
 TICK = 1.0
+#: Between lines for `systemctl status`, seconds.
+STATUS = 10.0
 #: Seconds that the end of the last file gives to the broker.
 DELIVER = 10.0
 #: Seconds that a stop gives to commands, cameras, workers and the broker, one after the other.
@@ -116,6 +118,7 @@ class Service:
         self._home_assistant.announce(bundle.info.labels)
         self._said = b""
         self._stuck: set[str] = set()
+        self._status_at, self._status_frames = time.monotonic(), 0
 
     def run(self) -> int:
         """Run until a signal, the end of every file, or a failure; returns the exit code.
@@ -181,10 +184,21 @@ class Service:
                 self._say_online()
             if self.progress():
                 systemd.notify(WATCHDOG=1)
+            if now - self._status_at >= STATUS:
+                self._tell_status(now)
             if all(camera.capture.finished.is_set() for camera in self._cameras):
                 log.info("every file has been played to its end")
                 self._deliver()
                 return
+
+    def _tell_status(self, now: float) -> None:
+        """Tell systemd what is going on, with rates since the last time."""
+        up, frames = self._metrics.totals()
+        # Fewer frames than before: those of a camera that was removed no longer count.
+        rate = max(0, frames - self._status_frames) / (now - self._status_at)
+        self._status_at, self._status_frames = now, frames
+        cameras = f"{up} of {len(self._cameras)} cameras online"
+        systemd.notify(STATUS=f"{cameras}, {rate:.1f} frames/s analysed, {len(self._outbox)} messages wait")
 
     def _check_settings(self) -> None:
         """Go on with the settings file as it is now, if that can be used."""

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
 import threading
@@ -134,6 +135,19 @@ def fed(monkeypatch, tmp_path):
             return count[0]
 
         yield fed
+
+
+def test_systemctl_status_has_cameras_rate_and_what_waits(monkeypatch, broker):
+    monkeypatch.setattr("edge.service.STATUS", 0.5)
+    told = []
+    monkeypatch.setattr("edge.systemd.notify", lambda **fields: bool(told.append(fields.get("STATUS", ""))))
+    line = re.compile(r"1 of 2 cameras online, ([1-9]\d*\.\d|0\.[1-9]) frames/s analysed, \d+ messages wait")
+    daemon = service(broker, cam={"source": str(CLIP), "loop": True}, none=NOWHERE)
+    thread = when(lambda: any(line.fullmatch(each) for each in told), signal.SIGTERM)
+    daemon.run()
+    thread.join()
+    assert told[0] == "2 cameras"
+    assert any(line.fullmatch(each) for each in told), told
 
 
 def test_a_worker_that_hangs_stops_the_watchdog_and_delays_no_stop(monkeypatch, fed):
