@@ -3,13 +3,17 @@
 import re
 import socket
 import subprocess
+import sys
 import uuid
+from pathlib import Path
 
 import pytest
 
+from edge.demo import CLIP
 from edge.systemd import notify, watchdog_seconds
 from tests.parts import tool
-from tests.parts.daemon import ROOT
+from tests.parts.daemon import ROOT, Daemon
+from tests.parts.settings import settings_for
 
 UNITS = ROOT / "systemd"
 UNIT, TEMPLATE = UNITS / "emotion-edge.service", UNITS / "emotion-edge@.service"
@@ -117,6 +121,29 @@ def test_the_user_is_made_and_may_open_cameras(tmp_path):
     assert groups["video"].endswith(":emotion-edge")
     directives = _directives(UNIT.read_text())
     assert {"User=emotion-edge", "Group=emotion-edge", "SupplementaryGroups=video"} <= set(directives)
+
+
+def test_the_daemon_works_with_the_system_calls_that_the_unit_leaves(parts, broker, subscriber):
+    daemon = Daemon(settings_for(broker, cam={"source": str(CLIP), "loop": True}), parts.folder("daemon"))
+    daemon.command = [sys.executable, "-m", "tests.parts.sandbox", str(UNIT), *daemon.command]
+    parts.start(daemon)
+    assert "Seccomp:\t2" in Path(f"/proc/{daemon.pid}/status").read_text()
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/event" and m.payload["type"] == "start", 30)
+    assert daemon.outbox.stat().st_size > 0
+    assert not [line for line in daemon.lines() if line.startswith(("WARNING", "ERROR"))]
+    assert daemon.stop() == 0
+
+
+def test_what_the_unit_takes_away_is_refused():
+    attempt = "import mmap, os, sys\ntry: {}\nexcept PermissionError: sys.exit(7)"
+    for call, code in (
+        ("os.nice(1)", 7),
+        ("os.chown('.', 0, 0)", 7),
+        ("mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)", 7),
+        ("mmap.mmap(-1, 4096)", 0),
+    ):
+        command = [sys.executable, "-m", "tests.parts.sandbox", UNIT, sys.executable, "-c", attempt.format(call)]
+        assert subprocess.run(command, cwd=ROOT, timeout=60, check=False).returncode == code, call
 
 
 def _directives(unit):
