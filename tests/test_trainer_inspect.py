@@ -53,8 +53,8 @@ def test_json_of_the_model_that_ships():
     # One weight at each of 48×48 places, and so on: 16 convolutions and the logits, by hand.
     stem, first = 48 * 48 * 9 * 16, 24 * 24 * (9 * 16 * 32 + 3 * 9 * 32 * 32 + 16 * 32)
     second = 12 * 12 * (9 * 32 * 64 + 3 * 9 * 64 * 64 + 32 * 64)
-    third = 6 * 6 * (9 * 64 * 96 + 3 * 9 * 96 * 96 + 64 * 96)
-    assert found["multiply_adds"] == stem + first + second + third + 96 * 8
+    third = 6 * 6 * (9 * 64 * 92 + 3 * 9 * 92 * 92 + 64 * 92)
+    assert found["multiply_adds"] == stem + first + second + third + 92 * 8
 
 
 def test_text_shows_all_of_it():
@@ -62,7 +62,7 @@ def test_text_shows_all_of_it():
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     for text in (
         f"{DEFAULT_MODEL.stat().st_size:,} bytes",
-        "name: ferplus-compact",
+        "name: ferplus-distilled",
         "(input)",
         "(output)",
         "1×48×48×1",
