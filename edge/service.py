@@ -255,12 +255,14 @@ class Service:
         before = {camera.name: camera for camera in self._cameras}
         # First, so that no summary of a camera that is gone stays retained after it was cleared.
         self._names.difference_update(found.removed)
-        for name in found.stop:
-            before[name].leave(STOP_CAMERAS, name in found.removed)
+        self._names.update(self._settings.cameras)
         fresh = {name: self._make_camera(name, self._settings) for name in found.start}
         self._cameras = [fresh.get(name) or before[name] for name in self._settings.cameras]
-        self._names.update(self._settings.cameras)
-        self._control.change_cameras(self._cameras)
+        self._control.change_cameras(self._cameras)  # so that no command comes to a camera that has left
+        for name in found.stop:
+            before[name].leave(STOP_CAMERAS, name in found.removed)
+        for name in found.removed:
+            self._publisher.forget_camera(name)
         for name, camera in fresh.items():
             camera.start()
             if name in before and before[name].paused:
