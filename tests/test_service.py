@@ -81,6 +81,34 @@ def test_a_signal_ends_it_with_success(broker, caplog, number):
     assert f"stopping on {number.name}" in caplog.text
 
 
+def test_hangups_are_heard_while_the_settings_are_read_and_while_a_successor_takes_over(broker, caplog, monkeypatch):
+    config = settings_for(broker, cam=NOWHERE)
+    calls = []
+
+    def reread() -> Settings:
+        """Change nothing, then change the node, then change nothing; a hangup comes during the first call."""
+        calls.append(1)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGHUP)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return Settings.model_validate(config if len(calls) == 1 else {**config, "node": "renamed"})
+
+    first = Service(Settings.model_validate(config), None, reread)
+    stop = first._publisher.stop
+    monkeypatch.setattr(first._publisher, "stop", lambda t: os.kill(os.getpid(), signal.SIGHUP) or stop(t))
+    give_up = threading.Timer(20, os.kill, (os.getpid(), signal.SIGTERM))
+    give_up.start()
+    thread = when(first._publisher.connected.is_set, signal.SIGHUP)
+    first.run()
+    assert first.successor is not None
+    first.successor.run()
+    give_up.cancel()
+    thread.join()
+    assert len(calls) == 3
+    assert caplog.text.count("settings: nothing has changed") == 2
+
+
 def test_a_file_that_is_no_video_ends_it_with_a_failure(tmp_path, caplog):
     (tmp_path / "clip.mp4").write_text("no video")
     assert service(None, cam={"source": str(tmp_path / "clip.mp4")}).run() == 1
