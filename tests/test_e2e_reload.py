@@ -139,7 +139,7 @@ def test_an_outbox_file_of_another_daemon_changes_nothing(
     daemon.config["log"] = {"format": "json"}
     start = reload(daemon)
     daemon.wait_for_log('"settings: outbox changed; everything starts anew"', start=start)
-    daemon.wait_for_ready()
+    daemon.wait_for_log("connected .MQTT", start=start)  # the new one: until then the old one would answer HTTP
     with pytest.raises(OutboxBusyError):
         Lock(taken)
     assert daemon.stop() == 0
