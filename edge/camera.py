@@ -137,7 +137,7 @@ class Camera:
         self._series.paused.set(self.paused)
         self._tell_status("offline", reason="starting")
         self._tell_view([], 0.0, now=True)
-        self._summary.begin(time.time())
+        self._summary.begin(time.time(), self._series.dropped())
         self.capture.start()
 
     def stop_reading(self, timeout: float) -> None:
@@ -154,15 +154,15 @@ class Camera:
         self.summarise()
         self._tell_status("offline", reason="stopped")
 
-    def leave(self, timeout: float, removed: bool) -> None:
+    def leave(self, deadline: float, removed: bool) -> None:
         """Stop while others go on, and say nothing more, whatever a thread that is still reading finds.
 
         Args:
-            timeout: seconds that the reading thread, and then frames with workers, may take.
+            deadline: on the monotonic clock, for the reading thread and frames with workers.
             removed: no other of this name comes, so nothing is said that would be retained.
         """
-        self.stop_reading(timeout)
-        self._lane.drain(timeout)
+        self.stop_reading(max(0.0, deadline - time.monotonic()))
+        self._lane.drain(max(0.0, deadline - time.monotonic()))
         self._pipeline.remove(self._lane)
         self._lane.leave(self._closed)
         if not removed:

@@ -184,6 +184,7 @@ class Service:
             self._check_model(asked)
             if self.successor is not None:
                 return
+            summary_at = min(summary_at, now + self._summary_period)  # that may have become shorter
             if now >= summary_at:
                 summary_at += self._summary_period
                 for camera in self._cameras:
@@ -270,14 +271,15 @@ class Service:
         fresh = {name: self._make_camera(name, self._settings) for name in found.start}
         self._cameras = [fresh.get(name) or before[name] for name in self._settings.cameras]
         self._control.change_cameras(self._cameras)  # so that no command comes to a camera that has left
+        deadline = time.monotonic() + STOP_CAMERAS
         for name in found.stop:
-            before[name].leave(STOP_CAMERAS, name in found.removed)
+            before[name].stop_reading(0.0)  # all at once
+        for name in found.stop:
+            before[name].leave(deadline, name in found.removed)
         for name in found.removed:
             self._publisher.forget_camera(name)
-        for name, camera in fresh.items():
+        for camera in fresh.values():
             camera.start()
-            if name in before and before[name].paused:
-                camera.pause()
 
     def _make_camera(self, name: str, settings: Settings) -> Camera:
         return Camera(

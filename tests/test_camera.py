@@ -292,6 +292,16 @@ def test_faces_outside_the_zones_behind_masks_or_too_small_do_not_count(make_tol
     assert [event.face.box for event in told.events()] == [boxes["counts"]]
 
 
+def test_a_summary_counts_no_frames_that_another_of_this_name_dropped(told, monkeypatch):
+    monkeypatch.setattr(told.camera.capture, "start", lambda: None)
+    dropped_rate = told.camera._series.frames_dropped["rate"]
+    dropped_rate.inc(40)
+    told.camera.start()
+    dropped_rate.inc(2)
+    told.camera.summarise()
+    assert json.loads(told.outbox.offer(0).payload)["frames_dropped"] == 2
+
+
 @pytest.mark.parametrize("removed", [True, False])
 def test_a_camera_that_left_says_nothing_more(told, removed):
     """A worker still has a frame, and the reading thread is on its way to say that the camera is lost."""

@@ -107,7 +107,7 @@ def test_everything_starts_anew_where_it_must(
     listener = parts.start(Subscriber(other.port))
     daemon.config["mqtt"] = {**daemon.config["mqtt"], "port": other.port, "base": "elsewhere"}
     # The port that is listened on already, at one address more.
-    daemon.config["metrics"] = {**daemon.config["metrics"], "host": "0.0.0.0", "token": "none"}  # noqa: S104
+    daemon.config["metrics"] = {**daemon.config["metrics"], "host": "0.0.0.0", "token": "none"}
     pid = daemon.pid
     start = reload(daemon)
     daemon.wait_for_log("settings: mqtt, metrics changed; everything starts anew", start=start)
