@@ -34,8 +34,6 @@ VIEW_INTERVAL = 1.0
 LIVE_DRAIN = 1.0
 #: The longest time that counts as time in view of a face that the frame before did not show, seconds.
 LONGEST_STEP = 1.0
-#: What is retained of a camera.
-RETAINED = ("status", "emotion", "summary")
 
 
 class EventSink(Protocol):
@@ -127,6 +125,7 @@ class Camera:
         self._complaint = ""
         self._drain = TICKET_TIMEOUT if settings.recorded else LIVE_DRAIN
         self._up = False
+        self._left = False
         self._lost_for: Reason | None = None
         self._pipeline = pipeline
         pipeline.add(self._lane)
@@ -135,11 +134,10 @@ class Camera:
         """Say that the camera is not there yet, and begin to read it."""
         if self._insecure:
             log.warning("camera %s: tls.insecure takes any certificate; name the authority's as tls.ca", self.name)
-        self._series.up.set(0)
         self._series.paused.set(self.paused)
         self._tell_status("offline", reason="starting")
         self._tell_view([], 0.0, now=True)
-        self._summary.begin(time.time())
+        self._summary.begin(time.time(), self._series.dropped())
         self.capture.start()
 
     def stop_reading(self, timeout: float) -> None:
@@ -156,23 +154,24 @@ class Camera:
         self.summarise()
         self._tell_status("offline", reason="stopped")
 
-    def leave(self, timeout: float, removed: bool) -> None:
-        """Stop while others go on; of a camera that was removed nothing stays retained.
+    def leave(self, deadline: float, removed: bool) -> None:
+        """Stop while others go on, and say nothing more, whatever a thread that is still reading finds.
 
         Args:
-            timeout: seconds that the reading thread, and then frames with workers, may take.
-            removed: it will not come back.
+            deadline: on the monotonic clock, for the reading thread and frames with workers.
+            removed: no other of this name comes, so nothing is said that would be retained.
         """
-        self.stop_reading(timeout)
-        self._lane.drain(timeout)
+        self.stop_reading(max(0.0, deadline - time.monotonic()))
+        self._lane.drain(max(0.0, deadline - time.monotonic()))
         self._pipeline.remove(self._lane)
+        self._lane.leave(self._closed)
         if not removed:
-            self.stop()
-            return
-        self._lane.end_faces("stopped", self._closed)
-        for kind in RETAINED:
-            self._set_state(f"{self.name}/{kind}", b"")
-        self._metrics.forget(self.name)
+            self.summarise()
+            self._tell_status("offline", reason="stopped")
+        with self._status_lock:
+            self._left = True
+        if removed:
+            self._metrics.forget(self.name)
 
     def pause(self) -> None:
         """Analyse no more frames, with every face ended, until told otherwise; they are still read."""
@@ -228,17 +227,20 @@ class Camera:
 
     def online(self) -> None:
         """The source gives frames."""
+        if self._left:
+            return
         log.info("camera %s: online", self.name)
         self._complaint = ""
         if self._lost_for is not None:
             self._metrics.reconnect(self.name, self._lost_for)
             self._lost_for = None
         self._up = True
-        self._series.up.set(1)
         self._tell_status("online")
 
     def offline(self, reason: Reason, message: str) -> None:
         """The source gives no frames."""
+        if self._left:
+            return
         line = f"camera {self.name}: offline ({reason}): {message}"
         if line != self._complaint:
             log.warning("%s", line)
@@ -246,7 +248,6 @@ class Camera:
         if self._up:
             self._lost_for = reason
         self._up = False
-        self._series.up.set(0)
         self._tell_status("offline", reason=reason)
         # A frame still with a worker would begin faces anew after their end.
         self._lane.drain(self._drain)
@@ -260,11 +261,15 @@ class Camera:
 
     def _tell_status(self, name: Literal["online", "offline"], **details: str) -> None:
         with self._status_lock:
+            if not self._left:
+                self._series.up.set(name == "online")
             self._status = name, details
             self._send_status()
 
     def _send_status(self) -> None:
         """Send the status; under its lock, so that of two changes at once the last is told last."""
+        if self._left:
+            return  # another of this name may have spoken since
         name, details = self._status
         payload = state(name, **details, paused=True) if self.paused else state(name, **details)
         self._set_state(f"{self.name}/status", payload)
@@ -349,6 +354,8 @@ class Camera:
 
     def _tell_view(self, tracks: Sequence[Track], time: float, now: bool = False) -> None:
         """Send the retained summary of the view when it has changed, at most once a second unless `now`."""
+        if self._left:
+            return
         if self._aggregate:
             if now:
                 self._set_state(f"{self.name}/emotion", b"")  # what was retained before goes

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +52,7 @@ class Control:
         self._outbox = outbox
         self._file = file
         self._saved: object = []
+        self._lock = threading.Lock()
         self.handlers: dict[Command, Handler] = {
             "pause": self._pause,
             "resume": self._resume,
@@ -60,8 +62,15 @@ class Control:
         }
 
     def change_cameras(self, cameras: Collection[Camera]) -> None:
-        """Carry out commands for these cameras from now on."""
-        self._cameras = {camera.name: camera for camera in cameras}
+        """Carry out commands for these cameras from now on; one in the place of a paused one is paused."""
+        with self._lock:
+            for camera in cameras:
+                before = self._cameras.get(camera.name)
+                if before is not None and before.paused and not camera.paused:
+                    camera.pause()
+            self._cameras = {camera.name: camera for camera in cameras}
+            with contextlib.suppress(OSError):
+                self._save()
 
     def restore(self, may_resume: bool) -> None:
         """Pause the cameras that were paused when the daemon ended, if a command may resume them."""
@@ -94,14 +103,15 @@ class Control:
 
     def _set_paused(self, camera: str | None, arguments: dict[str, Any], paused: bool) -> dict[str, Any]:
         _no_arguments(arguments)
-        for each in self._chosen(camera):
-            if each.paused != paused:
-                (each.pause if paused else each.resume)()
-        try:
-            self._save()
-        except OSError as error:
-            # It is in force, so the command has not failed.
-            return {"warning": f"in force, but it will not outlive a restart of the daemon: {error.strerror}"}
+        with self._lock:
+            for each in self._chosen(camera):
+                if each.paused != paused:
+                    (each.pause if paused else each.resume)()
+            try:
+                self._save()
+            except OSError as error:
+                # It is in force, so the command has not failed.
+                return {"warning": f"in force, but it will not outlive a restart of the daemon: {error.strerror}"}
         return {}
 
     def _change_thresholds(self, camera: str | None, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -46,8 +46,8 @@ NOT_TAKEN: dict[Refusable, str] = {
     # Who asked has named the topic, which is therefore not said.
     "answer": "does not take answers to commands ({reason}); check its access lists and limits",
 }
-#: What is retained of a camera.
-RETAINED = ("status", "emotion", "summary")
+#: What is retained of a camera; the status last, because the rest is cleared again by it (`clear_removed_cameras`).
+RETAINED = ("summary", "emotion", "status")
 #: What the topics of daemons end in, where no answer to a command may go.
 OWN_LEVELS = ("status", "event", "emotion", "summary", "faces", "set")
 LAST_WILL = state("offline", reason="lost")
@@ -163,6 +163,14 @@ class Publisher:
             for topic in topics:
                 if self._session is not None:
                     self._session.tell(topic, b"")
+
+    def forget_camera(self, camera: str) -> None:
+        """Keep and retain nothing more of a camera; what cannot be cleared now is at the next connection."""
+        topics = [f"{self.base}/{camera}/{kind}" for kind in RETAINED]
+        with self._lock:
+            for topic in topics:
+                self._states.pop(topic, None)
+        self.clear(topics)
 
     def states(self) -> dict[str, bytes]:
         """Return the retained values below `<base>/<node>/`, by topic below it."""
@@ -368,7 +376,7 @@ def clear_removed_cameras(publisher: Publisher, cameras: Collection[str]) -> Non
     def listener(message: paho.MQTTMessage) -> None:
         camera = message.topic.split("/")[-2]
         if message.retain and message.payload and camera not in cameras:
-            publisher.clear([f"{publisher.base}/{camera}/{kind}" for kind in RETAINED])
+            publisher.forget_camera(camera)
 
     publisher.listen(f"{publisher.base}/+/status", listener)
 

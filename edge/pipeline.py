@@ -201,6 +201,13 @@ class Lane:
         with self._lock:
             self._paused = False
 
+    def leave(self, close: Closed) -> None:
+        """Analyse nothing ever after: what is under way is given up, and faces end."""
+        with self._lock:
+            self._paused = True
+            self._give_up("timeout")
+            self._end_faces("stopped", close)
+
     def change_rules(self, rules: Rules) -> None:
         """Let the tracker go by other rules."""
         with self._lock:

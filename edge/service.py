@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import FrameType
 
 import cv2
@@ -44,6 +45,13 @@ STOP_COMMANDS, STOP_CAMERAS, STOP_WORKERS, STOP_BROKER = 0.3, 0.3, 0.4, 0.8
 STOP_OUTBOX = 2.0
 
 
+@dataclass
+class Asked:
+    """What a signal asked for; no event, whose lock the thread may hold that the signal interrupts."""
+
+    reload: bool = False
+
+
 class Service:
     """The daemon.
 
@@ -75,7 +83,7 @@ class Service:
         self._yunet = read_detector(settings.detector.model)
         bundle = self._model.bundle
         self._stopping = threading.Event()
-        self._reload = threading.Event()
+        self._asked = Asked()
         self._aggregate = settings.privacy == "aggregate"
         self._summary_period = settings.summary.period
         self._metrics = Metrics(settings.node, __version__)
@@ -132,7 +140,7 @@ class Service:
             signal.signal(number, self._on_signal)
         self._outbox.start(keep_events=not self._aggregate)
         self._http.start()
-        signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+        signal.signal(signal.SIGHUP, self._on_hangup)
         self._control.restore(self._may_resume)
         self._say_online()
         self._publisher.start()
@@ -169,13 +177,14 @@ class Service:
         while not self._stopping.wait(tick) and not self._failed():
             now = time.monotonic()
             self._check(now)
-            asked = self._reload.is_set()
-            self._reload.clear()
+            asked = self._asked.reload
             if asked:
+                self._asked.reload = False  # first, so that what is asked for from here on is not lost
                 self._check_settings()
             self._check_model(asked)
             if self.successor is not None:
                 return
+            summary_at = min(summary_at, now + self._summary_period)  # that may have become shorter
             if now >= summary_at:
                 summary_at += self._summary_period
                 for camera in self._cameras:
@@ -209,21 +218,24 @@ class Service:
                 self._prepare_successor(new, found.everything)
             elif new != self._settings:
                 self._apply(new, found)
+            else:
+                log.info("settings: nothing has changed")
         except (SettingsError, BundleError, DetectorError, HttpError, OutboxBusyError) as error:
             for line in str(error).splitlines():
                 log.error("settings: %s; the old ones go on", line)
 
     def _prepare_successor(self, new: Settings, keys: tuple[str, ...]) -> None:
         """Make the daemon of settings that need a new start of everything; raises what keeps it from starting."""
-        if new.metrics != self._settings.metrics and (new.metrics.host, new.metrics.port) != (
-            self._settings.metrics.host,
-            self._settings.metrics.port,
-        ):
-            trial = HttpServer(new.metrics, self._metrics.text, self.progress, self._ready)
+        here, there = self._settings.metrics, new.metrics
+        if (here.host, here.port) != (there.host, there.port):
+            # The port that we listen on ourselves cannot be tried, but another at the new address can.
+            port = 0 if here.port == there.port else there.port
+            where = there.model_copy(update={"port": port})
+            trial = HttpServer(where, self._metrics.text, self.progress, self._ready)
             trial.start()
             trial.stop()
         successor = Service(new, self._published, self._reread)
-        successor._stopping = self._stopping  # a signal in between is for it too
+        successor._stopping, successor._asked = self._stopping, self._asked  # a signal in between is for it too
         if new.outbox.path.resolve() != self._settings.outbox.path.resolve():
             successor._outbox.claim()
         if new.log != self._settings.log:
@@ -255,16 +267,19 @@ class Service:
         before = {camera.name: camera for camera in self._cameras}
         # First, so that no summary of a camera that is gone stays retained after it was cleared.
         self._names.difference_update(found.removed)
-        for name in found.stop:
-            before[name].leave(STOP_CAMERAS, name in found.removed)
+        self._names.update(self._settings.cameras)
         fresh = {name: self._make_camera(name, self._settings) for name in found.start}
         self._cameras = [fresh.get(name) or before[name] for name in self._settings.cameras]
-        self._names.update(self._settings.cameras)
-        self._control.change_cameras(self._cameras)
-        for name, camera in fresh.items():
+        self._control.change_cameras(self._cameras)  # so that no command comes to a camera that has left
+        deadline = time.monotonic() + STOP_CAMERAS
+        for name in found.stop:
+            before[name].stop_reading(0.0)  # all at once
+        for name in found.stop:
+            before[name].leave(deadline, name in found.removed)
+        for name in found.removed:
+            self._publisher.forget_camera(name)
+        for camera in fresh.values():
             camera.start()
-            if name in before and before[name].paused:
-                camera.pause()
 
     def _make_camera(self, name: str, settings: Settings) -> Camera:
         return Camera(
@@ -361,6 +376,9 @@ class Service:
 
     def _ready(self) -> bool:
         return self._publisher.connected.is_set() and not self._stopping.is_set()
+
+    def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked.reload = True
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         log.info("stopping on %s", signal.Signals(number).name)

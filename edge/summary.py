@@ -54,9 +54,9 @@ class Summary:
         with self._lock:
             self._seconds[emotion] += seconds
 
-    def begin(self, now: float) -> None:
-        """Note when the first period begins, seconds since 1970."""
-        self._since = now
+    def begin(self, now: float, dropped: int) -> None:
+        """Note when the first period begins, seconds since 1970, and how many frames were dropped before it."""
+        self._since, self._dropped = now, dropped
 
     def tell(self, now: float, dropped: int, epoch: int) -> Message:
         """Return what was added up since the last time, and begin anew.

@@ -292,6 +292,58 @@ def test_faces_outside_the_zones_behind_masks_or_too_small_do_not_count(make_tol
     assert [event.face.box for event in told.events()] == [boxes["counts"]]
 
 
+def test_a_summary_counts_no_frames_that_another_of_this_name_dropped(told, monkeypatch):
+    monkeypatch.setattr(told.camera.capture, "start", lambda: None)
+    dropped_rate = told.camera._series.frames_dropped["rate"]
+    dropped_rate.inc(40)
+    told.camera.start()
+    dropped_rate.inc(2)
+    told.camera.summarise()
+    assert json.loads(told.outbox.offer(0).payload)["frames_dropped"] == 2
+
+
+@pytest.mark.parametrize("removed", [True, False])
+def test_a_camera_that_left_says_nothing_more(told, removed):
+    """A worker still has a frame, and the reading thread is on its way to say that the camera is lost."""
+    camera = told.camera
+    camera.online()
+    for tick in range(20):
+        told.see(tick / 10, face())
+    camera._slot.put(frame(2.0), STOPPED)
+    under_way = camera._lane.issue(2.0)
+    up = camera._series.up._value
+    camera.leave(0.0, removed)
+    assert up.get() == float(removed), "what is forgotten has no value"
+    up.set(1)  # another of this name is there
+    told.states.clear()
+    for seconds in (2.0, 2.1, 2.2):
+        camera._lane.answer(under_way, [face()])
+        camera._slot.put(frame(seconds), STOPPED)
+        assert camera._lane.issue(seconds) is None
+    camera.offline("timeout", "no frame for 3 s")
+    camera.online()
+    camera._tell_paused(True)
+    assert (told.states, up.get()) == ([], 1)
+    assert [(event.type, event.reason) for event in told.events()] == [("start", None), ("end", "stopped")]
+
+
+def test_faces_begun_by_a_frame_behind_one_that_is_given_up_end_too(told):
+    for tick in range(5):
+        told.see(tick / 10, face())
+    lane, slot = told.camera._lane, told.camera._slot
+    lane.deepen(9)
+    tickets = []
+    for tick in range(5, 12):
+        slot.put(frame(tick / 10), STOPPED)
+        tickets.append(lane.issue(tick / 10))
+    for ticket in tickets[1:]:
+        lane.answer(ticket, [face()])
+    told.camera.leave(0.0, removed=False)
+    lane.answer(tickets[0], [face()])
+    assert [(event.type, event.reason) for event in told.events()] == [("start", None), ("end", "stopped")]
+    assert told.views()[-1]["faces"] == 0
+
+
 @pytest.mark.parametrize("insecure", [True, False])
 def test_taking_any_certificate_warns_at_each_start(make_told, caplog, monkeypatch, insecure):
     told = make_told(source="rtsps://door/stream", tls={"insecure": insecure})

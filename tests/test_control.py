@@ -69,6 +69,19 @@ def test_a_pause_outlives_a_restart_if_a_command_can_end_it(make, caplog):
     assert paused(cameras) == set(), "it is over for good"
 
 
+def test_a_camera_in_the_place_of_a_paused_one_is_paused_and_one_that_is_gone_is_forgotten(make):
+    control, cameras = make()
+    control.handlers["pause"](None, {})
+    fresh, new = FakeCamera("door"), FakeCamera("hall")
+    control.change_cameras([fresh, new])
+    assert (fresh.paused, new.paused) == (True, False)
+    control.handlers["resume"]("door", {})
+    assert (fresh.paused, cameras["door"].paused) == (False, True), "commands are for the new one"
+    control, cameras = make()
+    control.restore(may_resume=True)
+    assert paused(cameras) == set(), "desk was paused when it was removed"
+
+
 def test_a_resume_outlives_a_restart_too(make):
     control, _ = make()
     control.handlers["pause"](None, {})

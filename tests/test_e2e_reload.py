@@ -83,6 +83,7 @@ def test_a_bad_file_changes_nothing_and_the_line_is_named(
             ({"model": "none.tflite"}, r"settings: .*none.tflite"),
             ({"detector": {"model": "none.onnx"}}, r"settings: .*none.onnx"),
             ({"metrics": {"port": taken.getsockname()[1]}}, r"settings: .*Address already in use"),
+            ({"metrics": {**good["metrics"], "host": "192.0.2.1", "token": "none"}}, r"settings: .*192\.0\.2\.1:.*"),
         ]
         for change, expected in bad:
             daemon.config = {**good, **change}
@@ -105,9 +106,11 @@ def test_everything_starts_anew_where_it_must(
     other = parts.start(Mosquitto(parts.folder("other")))
     listener = parts.start(Subscriber(other.port))
     daemon.config["mqtt"] = {**daemon.config["mqtt"], "port": other.port, "base": "elsewhere"}
+    # The port that is listened on already, at one address more.
+    daemon.config["metrics"] = {**daemon.config["metrics"], "host": "0.0.0.0", "token": "none"}
     pid = daemon.pid
     start = reload(daemon)
-    daemon.wait_for_log("settings: mqtt changed; everything starts anew", start=start)
+    daemon.wait_for_log("settings: mqtt, metrics changed; everything starts anew", start=start)
     listener.wait_for(lambda m: m.topic == "elsewhere/test/cam/status" and m.payload["state"] == "online", 20)
     daemon.wait_for_ready()
     assert daemon.pid == pid

@@ -467,6 +467,35 @@ def leave_status_of_another_run(port):
         sender.publish(STATUS, b'{"state":"online"}', retain=True, properties=marked)
 
 
+def settle(one, port, version):
+    """Wait until the broker has all that was told so far."""
+    one.publisher.set_state("status", state("online", version=version))
+    eventually(lambda: retained(port, STATUS)["version"] == version, 10, "status")
+
+
+def test_a_camera_that_came_back_keeps_what_is_retained_of_it(parts, node):
+    broker = parts.start(Mosquitto(parts.folder("kept")))
+    one = node(broker.port)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    for kind in ("status", "emotion", "summary"):
+        one.publisher.set_state(f"camera/{kind}", b"{}")
+        retained(broker.port, f"emotion/node/camera/{kind}")
+    one.publisher.forget_camera("camera")
+    assert not [topic for topic in one.publisher.states() if topic.startswith("camera/")]
+    settle(one, broker.port, "1")
+    with Subscriber(broker.port) as late:
+        late.wait_for(lambda m: m.topic == STATUS, 10)
+        assert not late.on("emotion/node/camera/#")
+    one.outbox.put_message(Message("s", "camera", "summary", b'{"a": 1}'))
+    assert retained(broker.port, "emotion/node/camera/summary") == {"a": 1}
+    connections = one.publisher._connections
+    one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
+    eventually(lambda: one.publisher._connections > connections and one.connected(), 10, "connection")
+    settle(one, broker.port, "2")
+    assert retained(broker.port, "emotion/node/camera/summary") == {"a": 1}
+
+
 def test_one_status_of_another_run_is_no_proof_and_two_in_a_row_are(broker, node, monkeypatch, caplog):
     one = node(broker.port)
     gate, connect = threading.Event(), one.publisher._connect

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from edge.bundle import BundleError
+from edge.camera import Camera
 from edge.demo import CLIP
 from edge.http import HttpError
 from edge.outbox import Outbox
@@ -79,6 +80,67 @@ def test_a_signal_ends_it_with_success(broker, caplog, number):
     assert (online["paused"], online["problems"]) == (False, [])
     assert set(online) == {"state", "version", "model", "paused", "problems"}
     assert f"stopping on {number.name}" in caplog.text
+
+
+def test_hangups_are_heard_while_the_settings_are_read_and_while_a_successor_takes_over(broker, caplog, monkeypatch):
+    config = settings_for(broker, cam=NOWHERE)
+    calls = []
+
+    def reread() -> Settings:
+        """Change nothing, then change the node, then change nothing; a hangup comes during the first call."""
+        calls.append(1)
+        if len(calls) == 1:
+            os.kill(os.getpid(), signal.SIGHUP)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return Settings.model_validate(config if len(calls) == 1 else {**config, "node": "renamed"})
+
+    first = Service(Settings.model_validate(config), None, reread)
+    stop = first._publisher.stop
+    monkeypatch.setattr(first._publisher, "stop", lambda t: os.kill(os.getpid(), signal.SIGHUP) or stop(t))
+    give_up = threading.Timer(20, os.kill, (os.getpid(), signal.SIGTERM))
+    give_up.start()
+    thread = when(first._publisher.connected.is_set, signal.SIGHUP)
+    first.run()
+    assert first.successor is not None
+    first.successor.run()
+    give_up.cancel()
+    thread.join()
+    assert len(calls) == 3
+    assert caplog.text.count("settings: nothing has changed") == 2
+
+
+def test_paused_cameras_are_read_anew_without_a_moment_of_watching_and_all_leave_at_once(broker, monkeypatch):
+    started, deadlines = [], []
+    start, leave = Camera.start, Camera.leave
+    monkeypatch.setattr(Camera, "start", lambda self: started.append(self.paused) or start(self))
+    monkeypatch.setattr(Camera, "leave", lambda self, end, removed: deadlines.append(end) or leave(self, end, removed))
+    config = settings_for(broker, cam=NOWHERE, other=NOWHERE)
+    changed = settings_for(broker, cam={**NOWHERE, "max_fps": 3}, other={**NOWHERE, "max_fps": 3})
+    new = Settings.model_validate({**config, "cameras": changed["cameras"]})
+    daemon = Service(Settings.model_validate(config), None, lambda: new)
+    daemon._cameras[0].pause()
+    thread = when(lambda: len(started) == 2, signal.SIGHUP)
+    end = when(lambda: len(started) == 4, signal.SIGTERM)
+    daemon.run()
+    thread.join(), end.join()
+    assert started == [True, False] * 2
+    assert (len(deadlines), len(set(deadlines))) == (2, 1)
+
+
+def test_a_shorter_period_of_summaries_counts_from_now(broker, subscriber):
+    config = {**settings_for(broker, cam=NOWHERE), "summary": {"period": 3600}}
+    new = Settings.model_validate({**config, "summary": {"period": 1}})
+    daemon = Service(Settings.model_validate(config), None, lambda: new)
+    give_up = threading.Timer(20, os.kill, (os.getpid(), signal.SIGTERM))
+    give_up.start()
+    thread = when(daemon._publisher.connected.is_set, signal.SIGHUP)
+    end = when(lambda: subscriber.on("emotion/test/cam/summary"), signal.SIGTERM)
+    daemon.run()
+    in_time = give_up.is_alive()
+    give_up.cancel()
+    thread.join(), end.join()
+    assert in_time
 
 
 def test_a_file_that_is_no_video_ends_it_with_a_failure(tmp_path, caplog):

@@ -12,9 +12,9 @@ from tests.parts.schema import validate
 LABELS = ("neutral", "happiness")
 
 
-def summary(least_people=0):
+def summary(least_people=0, dropped_before=0):
     made = Summary("node", "door", LABELS, "model 1", least_people)
-    made.begin(1_700_000_000.0)
+    made.begin(1_700_000_000.0, dropped_before)
     return made
 
 
@@ -44,6 +44,11 @@ def test_periods_follow_without_a_gap_and_begin_empty():
     assert second["start"] == first["end"]
     assert first["id"] != second["id"]
     assert (second["people"], second["frames_analysed"], second["frames_dropped"]) == (0, 0, 1)
+
+
+def test_what_was_dropped_before_the_first_period_does_not_count():
+    made = summary(dropped_before=40)
+    assert told(made, dropped=42)["frames_dropped"] == 2
 
 
 def test_somebody_who_stays_is_counted_in_each_period():
