@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 from edge.cli import cli
 from edge.outbox import Outbox
-from edge.store import Message
+from edge.summary import Summary
 from tests.parts import eventually
 from tests.parts.samples import make_event
 from tests.parts.schema import validate_event
@@ -86,10 +86,11 @@ def test_drain_drops_nothing_however_much_waits(make, broker, subscriber, monkey
 
 def test_drain_publishes_no_event_where_only_sums_may_be(make, broker, subscriber):
     run = make(broker, privacy="aggregate")
-    summary = Message("a", "camera", "summary", b"{}")
+    summary = Summary("test", "camera", ("neutral",), "model")
+    summary.begin(0.0)
     waiting = Outbox(run.path)
     waiting.start()
-    waiting.put_message(summary)
+    waiting.put_message(summary.tell(60.0, 0, waiting.epoch))
     waiting.stop(5)
     assert run("drain").output.splitlines()[-1] == "1 messages delivered, 0 left"
     eventually(lambda: subscriber.on("emotion/test/camera/summary"), 10, "summary")
