@@ -1,7 +1,7 @@
 """Commands that come over MQTT: checked, carried out one after the other, answered. None of them is fatal.
 
 What a command does is in `edge/control.py`. Whoever may publish to the daemon's topics may send anything, any number of
-times: what waits, what is remembered and what is logged is bounded.
+times: what waits and what is remembered is bounded, and so is what is logged (`edge/logs.py`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
-from edge.bounded_log import BoundedLog
 from edge.metrics import Metrics
 from edge.settings import Command, is_name
 
@@ -84,8 +83,6 @@ class Commands:
         self._waiting: queue.Queue[Request | None] = queue.Queue(WAITING)
         self._answered: OrderedDict[str, Answered] = OrderedDict()
         self._answered_bytes = 0
-        # Two, so that nobody's nonsense keeps what was done out of the log.
-        self._log_done, self._log_dropped = BoundedLog(log, "commands"), BoundedLog(log, "commands not taken")
         self._busy_since: float | None = None
         self._leave = threading.Event()
         self._thread = threading.Thread(target=self._run, name="commands", daemon=True)
@@ -126,7 +123,7 @@ class Commands:
 
     def _drop(self, result: str, line: str) -> None:
         self._count[result].inc()
-        self._log_dropped(logging.WARNING, line)
+        log.warning("%s: %s", "commands not taken", line)
 
     def _run(self) -> None:
         while not self._leave.is_set():
@@ -175,17 +172,17 @@ class Commands:
         except CommandError as error:
             answer["error"] = str(error)
             self._count["failed"].inc()
-            self._log_done(logging.WARNING, f"{what} failed: {error}")
+            log.warning("%s: %s failed: %s", "commands", what, error)
         except Exception:
             answer["error"] = "failed; the daemon's log says why"
             self._count["failed"].inc()
-            self._log_done(logging.ERROR, f"{what} failed", trace=True)
+            log.exception("%s: %s failed", "commands", what)
         else:
             self._count["done"].inc()
             if "warning" in answer:
-                self._log_done(logging.WARNING, f"{what} carried out: {answer['warning']}")
+                log.warning("%s: %s carried out: %s", "commands", what, answer["warning"])
             else:
-                self._log_done(logging.INFO, f"{what} carried out")
+                log.info("%s: %s carried out", "commands", what)
 
     def _check(self, document: dict[str, Any]) -> tuple[Command, dict[str, Any]]:
         known: tuple[Command, ...] = get_args(Command)

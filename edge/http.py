@@ -9,13 +9,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
-from waitress.server import create_server
+from waitress import wasyncore
+from waitress.server import BaseWSGIServer, create_server
+from waitress.trigger import trigger
 
 from edge.settings import MetricsSettings
 
 log = logging.getLogger(__name__)
 
 THREADS = 4
+#: Seconds for the thread to end in, which takes it no time unless a socket keeps it.
+STOP = 1.0
 
 
 class HttpError(OSError):
@@ -43,34 +47,46 @@ class HttpServer:
         self._metrics = metrics
         self._alive = alive
         self._ready = ready
-        self._server: Any = None
-        self._stopped = False
+        # All that the thread listens to, by file number: ours to close, with the connections that readers keep open.
+        self._sockets: dict[int, Any] = {}
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
     def start(self) -> None:
         """Listen. Raises `HttpError`."""
         where = f"{self._settings.host}:{self._settings.port}"
         if self._settings.open and not self._settings.local:
             log.warning("metrics: whoever reaches %s can read them; metrics.token would ask for a token", where)
+        self._wake = trigger(self._sockets)
         try:
-            self._server = create_server(
-                self._answer, host=self._settings.host, port=self._settings.port, threads=THREADS, ident=None
+            create_server(
+                self._answer,
+                map=self._sockets,
+                host=self._settings.host,
+                port=self._settings.port,
+                threads=THREADS,
+                ident=None,
             )
         except OSError as error:
+            self._close()
             raise HttpError(f"{where}: {error.strerror}; choose another metrics.port") from None
-        threading.Thread(target=self._serve, name="http", daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
-        """Stop listening."""
-        self._stopped = True
-        if self._server is not None:
-            self._server.close()
+        """Stop listening and end every connection; the port is free, and nothing of this server left, on return."""
+        if self._thread.is_alive():
+            # In its own thread, which must not find a socket closed, or given out anew, while it waits for it.
+            self._wake.pull_trigger(self._close)
+            self._thread.join(STOP)
 
     def _serve(self) -> None:
-        try:
-            self._server.run()
-        except OSError:  # select() finds its sockets closed by `stop`
-            if not self._stopped:
-                raise
+        wasyncore.loop(map=self._sockets)  # ends with the last socket
+
+    def _close(self) -> None:
+        """End the threads that make answers, and close all sockets, of a server that could not be started too."""
+        for server in list(self._sockets.values()):
+            if isinstance(server, BaseWSGIServer):
+                server.task_dispatcher.shutdown(timeout=STOP / 2)
+        wasyncore.close_all(self._sockets, ignore_all=True)
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         status, kind, body = self._page(

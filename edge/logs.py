@@ -90,7 +90,7 @@ class _Window:
 class LimitedHandler(logging.StreamHandler[TextIO]):
     """Writes at most `CAUSE` lines of one cause and `ALL` lines in all within `WINDOW` seconds.
 
-    A cause is a line of the program with what it is about, its first argument: camera, broker, file.
+    A cause is a line of the program with how grave it is and what it is about, its first argument: camera, broker, file.
 
     Args:
         stream: where to.
@@ -132,7 +132,7 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
 
 def _key(record: logging.LogRecord) -> Hashable:
     about = record.args[0] if isinstance(record.args, tuple) and record.args else ""
-    return record.pathname, record.lineno, str(about)
+    return record.pathname, record.lineno, record.levelno, str(about)
 
 
 def _one_line(text: str) -> str:

@@ -21,12 +21,12 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.bounded_log import BoundedLog, SeldomLog
 from edge.client import ANSWER_TIMEOUT, UNSUPPORTED_VERSION, BrokerError, connect, make_client, tls_context
 from edge.commands import Request
 from edge.events import Event, decode_event, state
 from edge.metrics import Metrics
 from edge.outbox import Outbox
+from edge.seldom_log import SeldomLog
 from edge.session import ACK_TIMEOUT, Refusable, Session, marked, run_of
 from edge.settings import MqttSettings
 
@@ -101,7 +101,7 @@ class Publisher:
         self._protocols = [MQTTProtocolVersion.MQTTv5] * len(self._addresses)
         self._tls = tls_context(settings.tls) if settings.tls else None
         self._session: Session | None = None
-        self._say_seldom, self._say_few = SeldomLog(log), BoundedLog(log, "broker")
+        self._say_seldom = SeldomLog(log)
         self._connections = 0
         self._complaint = ""
         self._busy_since: float | None = None
@@ -294,8 +294,8 @@ class Publisher:
         """The broker will never take the message."""
         if self._outbox.refuse(message_id, str(reason)):
             self._metrics.events_dropped["refused"].inc()
-            line = f"refused {message_id} for good: {reason}; set aside, see emotion-edge outbox ls --refused"
-            self._say_few(logging.WARNING, line)
+            line = "%s: refused %s for good: %s; set aside, see emotion-edge outbox ls --refused"
+            log.warning(line, "broker", message_id, reason)
 
     def withheld(self, reason: ReasonCode) -> None:
         """The broker does not take events now; they are kept."""

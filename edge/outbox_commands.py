@@ -60,8 +60,10 @@ def drain(config: Path, timeout: float) -> None:
     """Send what waits, without cameras; the daemon must be stopped. Exit code 1 if something is left."""
     settings = load_settings(config)
     logs.configure(settings.log.level, settings.log.format)
-    queue = Outbox(settings.outbox.path, durability=settings.outbox.durability, most_seconds=float("inf"))
-    queue.start()
+    queue = Outbox(
+        settings.outbox.path, durability=settings.outbox.durability, most_bytes=sys.maxsize, most_seconds=float("inf")
+    )
+    queue.start(keep_events=settings.privacy != "aggregate")
     waiting = len(queue)
     metrics = Metrics(settings.node, __version__)
     publisher = Publisher(settings.mqtt, settings.node, queue, metrics, cameras=settings.cameras)

@@ -100,6 +100,7 @@ class Session:
         # What else is under way, which other threads send too: by its number, what it is and its topic.
         self._lock = threading.Lock()
         self._others: dict[int, tuple[Refusable, str]] = {}
+        self._closing = False
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -186,6 +187,7 @@ class Session:
 
     def close(self) -> None:
         """Say goodbye, so that the last will stays unsaid, and end paho's thread."""
+        self._closing = True
         # A socket that is closed with something unread resets the connection, and the broker can lose the goodbye to
         # that. Its answer to this is the last that it sends.
         if self.accepted and not self.gone.is_set():
@@ -230,7 +232,7 @@ class Session:
     def _on_disconnect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, _p: Any) -> None:
         if reason.value == SESSION_TAKEN_OVER:
             self.taken_over = True
-        elif self.accepted:
+        elif self.accepted and not self._closing:
             self._owner.lost(reason)
         self._end()
 

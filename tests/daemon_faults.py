@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import resource
 import shutil
@@ -158,7 +157,7 @@ def _read_only(folder: Path) -> Iterator[Row]:
         try:
             _mount("-t", "tmpfs", "-o", "size=64m", "emotion-edge-test", state)
         except subprocess.CalledProcessError as error:
-            yield Row(fault, f"not tried: {error.stderr.strip()}", bar, os.geteuid() != 0)
+            yield Row(fault, f"not tried: {error.stderr.strip()}", bar, held=False, tried=False)
             return
         try:
             run.broker.stop()

@@ -1,5 +1,6 @@
 """Commands as they come: what is carried out, answered, dropped, counted and logged."""
 
+import io
 import json
 import logging
 import queue
@@ -9,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edge.commands
-from edge.bounded_log import LINES
 from edge.commands import LARGEST, WAITING, CommandError, Commands, Request
+from edge.logs import CAUSE, LimitedHandler
 from edge.metrics import COMMANDS, Metrics
 from edge.mqtt import may_answer_to
 from tests.parts import eventually
@@ -143,7 +144,16 @@ def test_an_answer_larger_than_the_broker_takes_is_a_short_one_that_says_so(make
     assert answer["error"].endswith("more than the broker takes; ask for a single camera")
 
 
-def test_the_log_says_which_camera_and_nonsense_keeps_nothing_out_of_it(make, caplog):
+@pytest.fixture
+def written():
+    """What the daemon's own handler writes of commands."""
+    handler, logger = LimitedHandler(io.StringIO()), logging.getLogger("edge.commands")
+    logger.addHandler(handler)
+    yield lambda: handler.stream.getvalue().splitlines()
+    logger.removeHandler(handler)
+
+
+def test_the_log_says_which_camera_and_nonsense_keeps_nothing_out_of_it(make, written):
     asked = make(handler=lambda *_: {"warning": "not saved"})
     for _ in range(100):
         asked.ask(b"nonsense", camera="evil\nname")
@@ -151,14 +161,31 @@ def test_the_log_says_which_camera_and_nonsense_keeps_nothing_out_of_it(make, ca
     for camera in ("door", None):
         asked.ask({"id": f"of {camera}", "command": "pause"}, camera=camera)
         asked.answer()
-    lines = [record.getMessage() for record in caplog.records]
-    assert lines[-2:] == [
+    assert written() == [
+        *["commands not taken: one for no camera of this node: must be a JSON object in UTF-8"] * CAUSE,
         "commands: pause of camera door carried out: not saved",
         "commands: pause of the node carried out: not saved",
     ]
-    assert lines[0] == "commands not taken: one for no camera of this node: must be a JSON object in UTF-8"
-    assert "evil" not in caplog.text
-    assert len(lines) == LINES + 2
+
+
+def test_commands_without_end_keep_no_failure_out_of_the_log(make, written):
+    def handler(camera, _arguments):
+        if camera == "broken":
+            raise RuntimeError("a mistake of ours")
+        if camera == "gone":
+            raise CommandError("the node has no such camera")
+        return {}
+
+    asked = make(handler=handler)
+    for number in range(50):
+        asked.ask({"id": str(number), "command": "pause"}, camera="gone" if number % 2 else "door")
+        asked.answer()
+    asked.ask({"id": "last", "command": "pause"}, camera="broken")
+    asked.answer()
+    lines = written()
+    assert lines.count("commands: pause of camera door carried out") == CAUSE
+    assert lines.count("commands: pause of camera gone failed: the node has no such camera") == CAUSE
+    assert lines[2 * CAUSE] == "commands: pause of camera broken failed"
 
 
 @pytest.mark.parametrize(

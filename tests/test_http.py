@@ -1,6 +1,9 @@
 """The HTTP pages."""
 
+import http.client
+import os
 import socket
+import threading
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -97,14 +100,41 @@ def test_taken_port_is_one_line():
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_stop_frees_the_port(host):
+def test_stop_frees_the_port_at_once_and_leaves_nothing(host):
+    """A reader such as Prometheus keeps its connection, and must get the successor's figures all the same."""
+    threads, files = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
     settings = MetricsSettings(host=host, port=free_port())
-    for _ in range(2):
-        server = HttpServer(settings, lambda: b"", lambda: True, lambda: True)
+    reader = http.client.HTTPConnection(HOST, settings.port, timeout=10)
+    for number in range(5):
+        text = b"a_total %d\n" % number
+        server = HttpServer(settings, lambda text=text: text, lambda: True, lambda: True)
         server.start()
-        assert accepts(settings.port)
+        try:
+            reader.request("GET", "/metrics")
+            answer = reader.getresponse()
+        except (http.client.RemoteDisconnected, ConnectionError):  # it notices with the next request
+            reader.close()
+            reader.request("GET", "/metrics")
+            answer = reader.getresponse()
+        assert answer.read() == text
+        assert not answer.will_close
         server.stop()
-        eventually(lambda: not accepts(settings.port), 5, "free port")
+        server.stop()
+        assert not accepts(settings.port)
+    reader.close()
+    eventually(lambda: set(threading.enumerate()) == threads, 5, "end of the threads", threading.enumerate)
+    assert len(os.listdir("/proc/self/fd")) == files
+
+
+def test_taken_port_leaves_nothing():
+    threads, files = set(threading.enumerate()), len(os.listdir("/proc/self/fd"))
+    with socket.create_server((HOST, 0)) as taken:
+        server = HttpServer(MetricsSettings(port=taken.getsockname()[1]), lambda: b"", lambda: True, lambda: True)
+        with pytest.raises(HttpError):
+            server.start()
+        server.stop()
+    eventually(lambda: set(threading.enumerate()) == threads, 5, "end of the threads", threading.enumerate)
+    assert len(os.listdir("/proc/self/fd")) == files
 
 
 def test_server_never_started_can_be_stopped():

@@ -99,6 +99,14 @@ def test_cause_that_repeats_is_counted_instead() -> None:
     ]
 
 
+def test_graver_line_of_a_cause_that_repeats_is_written() -> None:
+    handler, stream, _ = limited()
+    for _ in range(2 * CAUSE):
+        handler.emit(record("%s: %s", "commands", "done", level=logging.INFO))
+    handler.emit(record("%s: %s", "commands", "failed", level=logging.ERROR))
+    assert stream.getvalue().splitlines() == ["INFO commands: done"] * CAUSE + ["ERROR commands: failed"]
+
+
 def test_many_causes_have_a_limit_too() -> None:
     handler, stream, clock = limited()
     for number in range(5000):

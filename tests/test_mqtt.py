@@ -194,7 +194,7 @@ def test_events_of_an_outage_arrive_in_order(broker, subscriber, node):
     assert one.publisher.stop(2) == 0
 
 
-def test_frozen_broker_gets_what_it_missed(broker, subscriber, node, monkeypatch):
+def test_frozen_broker_gets_what_it_missed(broker, subscriber, node, monkeypatch, caplog):
     """An acknowledgement that does not come ends the connection; the events are sent again over the next."""
     monkeypatch.setattr(edge.session, "ACK_TIMEOUT", 0.5)
     monkeypatch.setattr(edge.mqtt, "ANSWER_TIMEOUT", 0.5)
@@ -209,6 +209,7 @@ def test_frozen_broker_gets_what_it_missed(broker, subscriber, node, monkeypatch
     broker.thaw()
     eventually(lambda: len(one.published) == 49, 30, "all events", lambda: len(one.published))
     assert list(dict.fromkeys(events(subscriber))) == list(range(1, 50))
+    assert "connection lost" not in caplog.text, "it was we who left"
 
 
 def test_half_open_connection_is_given_up_though_nothing_is_sent(broker, node, monkeypatch):
@@ -308,7 +309,7 @@ def test_events_that_the_broker_does_not_allow_are_kept_with_growing_pauses(part
     eventually(lambda: len(one.published) == 3, 15, "events once they are allowed")
 
 
-def test_withheld_events_lengthen_the_pause(parts, node, monkeypatch):
+def test_withheld_events_lengthen_the_pause(parts, node, monkeypatch, caplog):
     folder = parts.folder("strict")
     (folder / "acl").write_text("topic readwrite emotion/node/+\n")
     broker = parts.start(Mosquitto(folder, acl_file=str(folder / "acl")))
@@ -323,6 +324,7 @@ def test_withheld_events_lengthen_the_pause(parts, node, monkeypatch):
     eventually(lambda: len(waits) >= 4, 15, "four attempts")
     assert waits[:4] == [0.01, 0.02, 0.04, 0.04]
     assert len(one.outbox) == 1
+    assert "connection lost" not in caplog.text, "it was we who left"
 
 
 def test_message_too_large_is_refused_for_good(broker, node):

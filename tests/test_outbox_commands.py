@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from edge.cli import cli
 from edge.outbox import Outbox
+from edge.summary import Summary
 from tests.parts import eventually
 from tests.parts.samples import make_event
 from tests.parts.schema import validate_event
@@ -18,9 +19,9 @@ from tests.parts.settings import settings_for
 def make(tmp_path):
     """Write settings for a broker and an outbox with events in it; returns a function that runs `outbox …`."""
 
-    def setup(broker=None, count=3):
+    def setup(broker=None, count=3, **settings):
         path = tmp_path / "outbox.db"
-        config = {**settings_for(broker, cam={"source": 0}), "outbox": {"path": str(path)}}
+        config = {**settings_for(broker, cam={"source": 0}), "outbox": {"path": str(path)}, **settings}
         (tmp_path / "edge.yaml").write_text(yaml.safe_dump(config))
         outbox = Outbox(path)
         outbox.start()
@@ -74,6 +75,27 @@ def test_drain_sends_what_waits(make, broker, subscriber):
     assert result.exit_code == 0
     eventually(lambda: len(subscriber.on("emotion/test/camera/event")) == 2, 10, "events")
     assert run("ls").output == ""
+
+
+def test_drain_drops_nothing_however_much_waits(make, broker, subscriber, monkeypatch):
+    run = make(broker, count=40)  # one of them is refused
+    monkeypatch.setitem(Outbox.__init__.__kwdefaults__, "most_bytes", 1000)
+    assert run("drain").output.splitlines()[-1] == "39 messages delivered, 0 left"
+    eventually(lambda: len(subscriber.on("emotion/test/camera/event")) == 39, 10, "events")
+
+
+def test_drain_publishes_no_event_where_only_sums_may_be(make, broker, subscriber):
+    run = make(broker, privacy="aggregate")
+    summary = Summary("test", "camera", ("neutral",), "model")
+    summary.begin(0.0)
+    waiting = Outbox(run.path)
+    waiting.start()
+    waiting.put_message(summary.tell(60.0, 0, waiting.epoch))
+    waiting.stop(5)
+    assert run("drain").output.splitlines()[-1] == "1 messages delivered, 0 left"
+    eventually(lambda: subscriber.on("emotion/test/camera/summary"), 10, "summary")
+    assert not subscriber.on("emotion/test/camera/event")
+    assert make_event(2).id.encode() not in run.path.read_bytes()
 
 
 def test_drain_without_a_broker_leaves_everything(make):

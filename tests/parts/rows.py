@@ -9,13 +9,20 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one fault: the figure, the bar, whether it held, and whether it is about the machine's speed."""
+    """What came of one fault: the figure, the bar, whether it held, whether it is about the machine's speed, and whether it
+    could be tried here at all."""
 
     fault: str
     figure: str
     bar: str
     held: bool
     speed: bool = False
+    tried: bool = True
+
+    @property
+    def short(self) -> bool:
+        """Whether it was tried and fell short of its bar."""
+        return self.tried and not self.held
 
 
 #: Brings a fault about in a folder of its own, in a short form or not, and says what came of it.

@@ -1,0 +1,36 @@
+"""Warnings that others could repeat for ever: each is written again after a while only."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+
+#: A `SeldomLog` writes a line again after so many seconds, and remembers so many lines.
+AGAIN, REMEMBERED = 600.0, 100
+
+
+class SeldomLog:
+    """Writes a warning, and the same one not again within ten minutes.
+
+    Args:
+        log: where to write.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._lock = threading.Lock()
+        self._said: OrderedDict[str, float] = OrderedDict()
+
+    def __call__(self, line: str) -> None:
+        """Write a line unless it was written a short while ago."""
+        with self._lock:
+            now = time.monotonic()
+            if now - self._said.get(line, float("-inf")) < AGAIN:
+                return
+            self._said[line] = now
+            self._said.move_to_end(line)
+            if len(self._said) > REMEMBERED:
+                self._said.popitem(last=False)
+        self._log.warning("%s", line)
