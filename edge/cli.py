@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import sys
+import tempfile
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
@@ -19,7 +20,7 @@ from edge.bench.rig import BenchError
 from edge.bundle import DEFAULT_MODEL, BundleError, read_bundle
 from edge.classify import ImageError, PictureClassifier, annotate, read_image, write_image
 from edge.client import tls_context
-from edge.demo import DemoError, EmbeddedBroker, broker_answers, demo_settings, event_line
+from edge.demo import DemoError, EmbeddedBroker, broker_answers, demo_settings, event_line, with_own_outbox
 from edge.doctor.command import doctor
 from edge.events import Event
 from edge.http import HttpError
@@ -66,10 +67,27 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
         raise click.UsageError("--source goes with --demo; name cameras in the settings file")
     if source and config:
         raise click.UsageError("--source goes without --config; name cameras in the settings file")
-    settings = demo_settings(source) if demo and config is None else load_settings(config or DEFAULT_CONFIG)
-    logs.configure(settings.log.level, settings.log.format)
-    reread = None if demo and config is None else lambda: load_settings(config or DEFAULT_CONFIG)
-    service = Service(settings, _print_event if print_events or demo else None, reread)
+    named = None if demo and config is None else config or DEFAULT_CONFIG
+    with (
+        tempfile.TemporaryDirectory(prefix="emotion-edge-", ignore_cleanup_errors=True)
+        if demo
+        else contextlib.nullcontext("") as folder
+    ):
+
+        def read() -> Settings:
+            settings = demo_settings(source) if named is None else load_settings(named)
+            return with_own_outbox(settings, Path(folder)) if demo else settings
+
+        settings = read()
+        logs.configure(settings.log.level, settings.log.format)
+        service = Service(settings, _print_event if print_events or demo else None, read if named else None)
+        code = _run(service, settings, demo)
+    # Threads still blocked inside OpenCV must not hold up the end.
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def _run(service: Service, settings: Settings, demo: bool) -> int:
     broker = None
     if demo:
         if not broker_answers(settings.mqtt):
@@ -82,9 +100,7 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
         code = service.run()
     if broker is not None:
         broker.stop()
-    # Threads still blocked inside OpenCV must not hold up the end.
-    sys.stdout.flush()
-    sys.exit(code)
+    return code
 
 
 @cli.command()

@@ -40,6 +40,17 @@ def demo_settings(source: str | None) -> Settings:
     return Settings(cameras={CAMERA: camera})
 
 
+def with_own_outbox(settings: Settings, folder: Path) -> Settings:
+    """Return settings whose outbox is in a folder of the demo, unless they name one themselves.
+
+    What a daemon of this user has waiting is not for the demo to send.
+    """
+    if "path" in settings.outbox.model_fields_set:
+        return settings
+    outbox = settings.outbox.model_copy(update={"path": folder / "outbox.db"})
+    return settings.model_copy(update={"outbox": outbox})
+
+
 def broker_answers(settings: MqttSettings) -> bool:
     """Tell whether something listens at the broker's address."""
     try:

@@ -559,7 +559,9 @@ def _split(source: str) -> Any:
 
 def _from_folder(settings: Settings, folder: Path) -> Settings:
     cameras = {name: _camera_from_folder(camera, folder) for name, camera in settings.cameras.items()}
-    outbox = settings.outbox.model_copy(update={"path": folder / settings.outbox.path})
+    outbox = settings.outbox
+    if "path" in outbox.model_fields_set:  # a copy has what was changed among what was set
+        outbox = outbox.model_copy(update={"path": folder / outbox.path})
     mqtt = settings.mqtt
     if mqtt.tls is not None:
         tls = mqtt.tls.model_copy(update={key: folder / path for key, path in mqtt.tls.files.items()})

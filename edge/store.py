@@ -40,6 +40,9 @@ CREATE TABLE IF NOT EXISTS messages (
 CREATE TABLE IF NOT EXISTS faces (face TEXT PRIMARY KEY, event BLOB) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS refused (id TEXT PRIMARY KEY, camera TEXT, kind TEXT, payload BLOB, reason TEXT);
 """
+OUR_TABLES = {"meta", "messages", "faces", "refused"}
+#: With what every SQLite file begins; and the name by which a file is ours whatever is left of it.
+SQLITE, OUR_NAME = b"SQLite format 3\0", "outbox.db"
 COLUMNS = "row, id, camera, kind, payload, made, checksum"
 #: What reading or writing the file can raise.
 FAULTS = (sqlite3.Error, OSError)
@@ -47,6 +50,10 @@ FAULTS = (sqlite3.Error, OSError)
 
 class OutboxBusyError(OSError):
     """Another process uses the file; the message says what to do."""
+
+
+class ForeignFileError(OutboxBusyError):
+    """The file is not an outbox, but somebody's; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -229,13 +236,17 @@ class Lock:
         path: of the outbox file.
 
     Raises:
+        ForeignFileError: the file is none of ours.
         OutboxBusyError: another process has it.
         OSError: it cannot be made.
     """
 
     def __init__(self, path: Path) -> None:
+        if path.exists() and not path.is_file():
+            raise _foreign(path, "is no regular file")
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = path.with_name(f"{path.name}.lock").open("ab")
+        name = path.with_name(f"{path.name}.lock")
+        self._file = name.open("ab")
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -243,10 +254,46 @@ class Lock:
             raise OutboxBusyError(
                 f"{path}: another emotion-edge uses it; stop that one, or give each an outbox.path of its own"
             ) from None
+        # Only now: to open and close a file that this process has open would free SQLite's own locks on it.
+        if is_foreign(path):
+            self._file.close()
+            name.unlink()
+            raise _foreign(path, "is no outbox")
 
     def release(self) -> None:
         """Let others have the file."""
         self._file.close()
+
+
+def is_foreign(path: Path) -> bool:
+    """Tell whether a file is none of ours: neither absent nor empty, nor an outbox, not even a damaged one.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(len(SQLITE))
+    except FileNotFoundError:
+        return False
+    if not head or path.name == OUR_NAME:
+        return False
+    return head != SQLITE or _has_other_tables(path)
+
+
+def _has_other_tables(path: Path) -> bool:
+    connection = _connect_to_read(path)
+    if connection is None:  # too damaged to tell
+        return False
+    with contextlib.suppress(*FAULTS), contextlib.closing(connection):
+        tables = {str(name) for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        # One name may be damaged; and a power loss can leave the first of the tables only.
+        return not tables <= OUR_TABLES and len(tables & OUR_TABLES) < len(OUR_TABLES) - 1
+    return False
+
+
+def _foreign(path: Path, why: str) -> ForeignFileError:
+    return ForeignFileError(f"outbox.path: {path}: {why}; name a file that is not there yet, for the outbox alone")
 
 
 class Remains:

@@ -277,6 +277,38 @@ def test_printing_to_nobody_does_not_stop_the_publisher(monkeypatch):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # closing writes what is left
 
 
+@pytest.mark.parametrize("names_outbox", [None, False, True], ids=["no settings", "none named", "one named"])
+def test_demo_leaves_the_outbox_of_a_daemon_alone(config, tmp_path, monkeypatch, names_outbox):
+    used = []
+
+    class Ends:
+        successor = None
+
+        def __init__(self, settings, _published, reread):
+            used.extend([settings.outbox.path, *([reread().outbox.path] if reread else [])])
+            assert used[0].parent.is_dir()
+
+        def run(self):
+            return 0
+
+    monkeypatch.setattr("edge.cli.Service", Ends)
+    monkeypatch.setattr("edge.cli.broker_answers", lambda _: True)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    named = (
+        []
+        if names_outbox is None
+        else ["--config", str(config(**{"outbox": {"path": "my.db"}} if names_outbox else {}))]
+    )
+    result = CliRunner().invoke(cli, ["run", "--demo", *named], catch_exceptions=False)
+    assert result.exit_code == 0
+    if names_outbox:
+        assert set(used) == {tmp_path / "my.db"}
+    else:
+        assert len(set(used)) == 1
+        assert tmp_path / "state" not in used[0].parents
+        assert not used[0].parent.exists(), "it goes with the demo"
+
+
 @pytest.mark.parametrize("arguments", [["classify", "--json"], ["schema"], ["example"]])
 def test_output_that_cannot_be_written_is_one_line(picture, arguments):
     with open("/dev/full", "w") as full:

@@ -1,11 +1,12 @@
 """The queue of events: in memory, in its file, over restarts, and with a file that fails."""
 
+import contextlib
 import json
+import os
 import shutil
 import sqlite3
 import threading
 import time
-from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import edge.outbox
 from edge.events import decode_event
 from edge.outbox import Outbox
-from edge.store import Message, OutboxBusyError, Remains, Store
+from edge.store import ForeignFileError, Message, OutboxBusyError, Remains, Store
 from tests.parts import eventually
 from tests.parts.samples import FACE, make_event
 from tests.parts.schema import validate_event
@@ -381,6 +382,47 @@ def test_one_file_has_one_daemon(start, path):
         Outbox(path).start()
 
 
+def write_foreign(path, kind):
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "database":
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("CREATE TABLE messages (text TEXT)")
+            connection.execute("CREATE TABLE contacts (name TEXT)")
+    else:
+        path.write_text("cameras: {door: {source: 0}}\n")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "database", "text"])
+def test_what_is_no_outbox_is_refused_and_left_as_it_is(tmp_path, kind):
+    path = tmp_path / "edge.yaml"
+    write_foreign(path, kind)
+    path.chmod(0o755)
+    before = path.stat().st_mode, path.read_bytes() if path.is_file() else b""
+    for attempt in (Outbox.claim, Outbox.start):
+        with pytest.raises(ForeignFileError, match=r"^outbox\.path: .*edge\.yaml: is no .*; name a file"):
+            attempt(Outbox(path))
+    assert (path.stat().st_mode, path.read_bytes() if path.is_file() else b"") == before
+    assert [each.name for each in tmp_path.iterdir()] == ["edge.yaml"]
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda path: path.write_bytes(b""), lambda path: scribble(path, 100, b"\xa5" * 8192)]
+)
+def test_an_outbox_of_another_name_is_taken_over_even_damaged(tmp_path, damage):
+    path = tmp_path / "events.sqlite"
+    for harm in (lambda _: None, damage, lambda _: None):
+        outbox = Outbox(path)
+        outbox.start()
+        outbox.put([end(1)])
+        assert offered(outbox, 1)
+        assert not outbox.problem()
+        outbox.stop(5)
+        harm(path)
+
+
 def failing(monkeypatch, error):
     """Let every commit fail until the returned event is set."""
     healed, commit = threading.Event(), Store.commit
@@ -565,7 +607,7 @@ def test_whatever_is_flipped_it_starts_and_delivers_in_order(tmp_path_factory, c
     again.start()
     again.put([end(99)])
     received = []
-    with suppress(AttributeError):
+    with contextlib.suppress(AttributeError):
         while 99 not in received:
             message = again.offer(5)
             received.append(decode_event(message.payload).seq)
