@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 import numpy as np
 
 from edge.capture import Capture, SourceFactory
-from edge.events import Box, EndReason, Event, EventFace, event_id, state
+from edge.events import RETAINED, Box, EndReason, Event, EventFace, event_id, state
 from edge.frames import AHEAD, Frame, Reason, Slot
 from edge.gate import Gate
 from edge.metrics import Metrics
@@ -34,8 +34,6 @@ VIEW_INTERVAL = 1.0
 LIVE_DRAIN = 1.0
 #: The longest time that counts as time in view of a face that the frame before did not show, seconds.
 LONGEST_STEP = 1.0
-#: What is retained of a camera.
-RETAINED = ("status", "emotion", "summary")
 
 
 class EventSink(Protocol):
