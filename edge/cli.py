@@ -20,6 +20,7 @@ from edge.bench.rig import BenchError
 from edge.bundle import DEFAULT_MODEL, BundleError, read_bundle
 from edge.classify import ImageError, PictureClassifier, annotate, read_image, write_image
 from edge.client import tls_context
+from edge.config_option import DEFAULT_CONFIG, config_option
 from edge.demo import DemoError, EmbeddedBroker, broker_answers, demo_settings, event_line, with_own_outbox
 from edge.doctor.command import doctor
 from edge.events import Event
@@ -35,7 +36,6 @@ from edge.store import OutboxBusyError
 from edge.watch import WatchError, watch
 from edge.yunet import DetectorError, read_detector
 
-DEFAULT_CONFIG = Path("/etc/emotion-edge/edge.yaml")
 #: Everything that a user can mend; printed as it is, without a traceback.
 MENDABLE = (
     *(SettingsError, BundleError, DetectorError, ImageError, HttpError, OutboxBusyError, DemoError),
@@ -43,9 +43,6 @@ MENDABLE = (
 )
 #: Of a standard output that takes nothing more.
 UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
-config_option = click.option(
-    "--config", "-c", type=click.Path(path_type=Path), help=f"Settings file. [default: {DEFAULT_CONFIG}]"
-)
 
 
 @click.group()
@@ -55,7 +52,7 @@ def cli() -> None:
 
 
 @cli.command()
-@config_option
+@config_option(f"Settings file. [default: {DEFAULT_CONFIG}]", default=None)
 @click.option("--demo", is_flag=True, help="Without settings: a bundled clip, and a broker of its own if none answers.")
 @click.option("--source", help="With --demo: a webcam's index, an rtsp:// address or a video file instead of the clip.")
 @click.option(
@@ -125,7 +122,7 @@ def check(config: Path) -> None:
 
 @cli.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@config_option
+@config_option("Settings file. [default: none, the values that hold without one]", default=None)
 @click.option("--camera", help="Camera of the settings whose zones, masks and sizes hold. [default: none]")
 @click.option(
     "--start", default="1970-01-01", show_default=True, help="When the file begins, RFC 3339 or a date (UTC)."

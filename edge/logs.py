@@ -90,7 +90,7 @@ class _Window:
 class LimitedHandler(logging.StreamHandler[TextIO]):
     """Writes at most `CAUSE` lines of one cause and `ALL` lines in all within `WINDOW` seconds.
 
-    A cause is a line of the program with how grave it is and what it is about, its first argument: camera, broker, file.
+    A cause is a line of the program with its level and what it is about, its first argument: camera, broker, file.
 
     Args:
         stream: where to.

@@ -23,7 +23,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge.client import ANSWER_TIMEOUT, UNSUPPORTED_VERSION, BrokerError, connect, make_client, tls_context
 from edge.commands import Request
-from edge.events import Event, decode_event, state
+from edge.events import RETAINED, Event, decode_event, state
 from edge.metrics import Metrics
 from edge.outbox import Outbox
 from edge.seldom_log import SeldomLog
@@ -46,8 +46,6 @@ NOT_TAKEN: dict[Refusable, str] = {
     # Who asked has named the topic, which is therefore not said.
     "answer": "does not take answers to commands ({reason}); check its access lists and limits",
 }
-#: What is retained of a camera; the status last, because the rest is cleared again by it (`clear_removed_cameras`).
-RETAINED = ("summary", "emotion", "status")
 #: What the topics of daemons end in, where no answer to a command may go.
 OWN_LEVELS = ("status", "event", "emotion", "summary", "faces", "set")
 LAST_WILL = state("offline", reason="lost")

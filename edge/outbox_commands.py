@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from edge import __version__, logs
+from edge.config_option import config_option
 from edge.events import rfc3339
 from edge.metrics import Metrics
 from edge.mqtt import Publisher
@@ -17,16 +18,8 @@ from edge.outbox import Outbox
 from edge.settings import Settings, SettingsError, load_settings
 from edge.store import Lock, Remains, Store, remove_damaged
 
-DEFAULT_CONFIG = Path("/etc/emotion-edge/edge.yaml")
 STOP = 2.0
-config_option = click.option(
-    "--config",
-    "-c",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_CONFIG,
-    show_default=True,
-    help="Settings file; it names the outbox.",
-)
+of_outbox = config_option("Settings file; it names the outbox.")
 
 
 @click.group()
@@ -35,7 +28,7 @@ def outbox() -> None:
 
 
 @outbox.command("ls")
-@config_option
+@of_outbox
 @click.option("--refused", is_flag=True, help="What the broker refused for good, instead of what waits.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_messages(config: Path, refused: bool, as_json: bool) -> None:
@@ -54,7 +47,7 @@ def list_messages(config: Path, refused: bool, as_json: bool) -> None:
 
 
 @outbox.command()
-@config_option
+@of_outbox
 @click.option("--timeout", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Seconds.")
 def drain(config: Path, timeout: float) -> None:
     """Send what waits, without cameras; the daemon must be stopped. Exit code 1 if something is left."""
@@ -76,7 +69,7 @@ def drain(config: Path, timeout: float) -> None:
 
 
 @outbox.command()
-@config_option
+@of_outbox
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def purge(config: Path, yes: bool) -> None:
     """Delete what waits, what was refused, and damaged files that were set aside; the daemon must be stopped."""

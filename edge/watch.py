@@ -28,9 +28,9 @@ from edge.client import (
     refusal,
     tls_context,
 )
+from edge.config_option import config_option
 from edge.demo import event_line
 from edge.events import decode_event
-from edge.outbox_commands import config_option
 from edge.settings import MqttSettings, load_settings
 
 COLOURS = {"start": "green", "change": "yellow", "end": "blue"}
@@ -47,7 +47,7 @@ class WatchError(RuntimeError):
 
 
 @click.command()
-@config_option
+@config_option("Settings file; it names node and broker.")
 @click.option("--node", "-n", help="Another node than that of the settings.")
 @click.option("--all", "every", is_flag=True, help="Every node at the broker.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as it was published.")

@@ -17,6 +17,7 @@ from edge import __version__
 from edge.bundle import DEFAULT_MODEL, SHIPPED
 from edge.classify import write_image
 from edge.cli import _print_event, cli
+from edge.config_option import DEFAULT_CONFIG
 from tests.parts import HOST, free_port
 from tests.parts.samples import LABELS, make_event, model_parts, portrait, write_model
 
@@ -327,3 +328,9 @@ def test_output_that_cannot_be_written_is_one_line(picture, arguments):
 
 def test_example_is_the_one_of_the_repository():
     assert CliRunner().invoke(cli, ["example"]).output == (ROOT / "configs" / "edge.yaml").read_text()
+
+
+def test_replay_says_that_it_reads_no_settings_unless_told():
+    shown = {name: CliRunner().invoke(cli, [name, "--help"]).output for name in ("run", "replay")}
+    assert str(DEFAULT_CONFIG) in shown["run"]
+    assert str(DEFAULT_CONFIG) not in shown["replay"]

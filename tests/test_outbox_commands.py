@@ -87,7 +87,7 @@ def test_drain_drops_nothing_however_much_waits(make, broker, subscriber, monkey
 def test_drain_publishes_no_event_where_only_sums_may_be(make, broker, subscriber):
     run = make(broker, privacy="aggregate")
     summary = Summary("test", "camera", ("neutral",), "model")
-    summary.begin(0.0)
+    summary.begin(0.0, 0)
     waiting = Outbox(run.path)
     waiting.start()
     waiting.put_message(summary.tell(60.0, 0, waiting.epoch))

@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from edge.bundle import BundleError, read_bundle
+from edge.config_option import DEFAULT_CONFIG
 from edge.doctor.broker import broker
 from edge.doctor.cameras import cameras
 from edge.doctor.finding import Finding, State, failure, ok, warning
@@ -22,7 +23,6 @@ from edge.litert import RuntimeMissingError
 from edge.settings import Settings, SettingsError, load_settings
 from edge.yunet import DetectorError, read_detector
 
-DEFAULT_CONFIG = Path("/etc/emotion-edge/edge.yaml")
 COLOURS: dict[State, str] = {"ok": "green", "warning": "yellow", "failure": "red"}
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Row:
-    """What came of one fault: the figure, the bar, whether it held, whether it is about the machine's speed, and whether it
-    could be tried here at all."""
+    """What came of one fault: figure, bar, whether that held, is about the machine's speed, was tried at all."""
 
     fault: str
     figure: str
