@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Any, Literal
 
 SCHEMA = "emotion-edge/event/1"
-#: What is retained of a camera, by the last level of the topic; the status last, because by it the rest is found to be cleared.
+#: What is retained of a camera, by the last level of the topic; the status last: who finds it knows of the rest.
 RETAINED = ("summary", "emotion", "status")
 EventType = Literal["start", "change", "end"]
 EndReason = Literal["left", "camera_offline", "paused", "stopped", "model_changed", "restarted"]
