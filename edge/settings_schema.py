@@ -68,6 +68,8 @@ def _widen(properties: dict[str, Any]) -> None:
             field["additionalProperties"] = False
         elif name == "source":
             field["type"] = ["string", "integer"]
+        elif name == "model" and field.get("default"):
+            del field["default"]  # it is where this package happens to be installed
 
 
 def _texts(kind: type[BaseModel]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, settings
 
+from edge.logs import LimitedHandler
 from tests.parts.broker import Mosquitto
 from tests.parts.child import Child
 from tests.parts.daemon import Daemon
@@ -47,6 +49,18 @@ class Parts:
         path = self._folder / (f"{name}-{taken + 1}" if taken else name)
         path.mkdir()
         return path
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    """Take back what a command made of the root logger: the tests that follow read what is logged too."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
+    for handler in root.handlers[:]:
+        if isinstance(handler, LimitedHandler):
+            root.removeHandler(handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
