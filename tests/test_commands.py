@@ -168,15 +168,17 @@ def test_the_log_says_which_camera_and_nonsense_keeps_nothing_out_of_it(make, wr
     ]
 
 
-def test_commands_without_end_keep_no_failure_out_of_the_log(make, written):
-    def handler(camera, _arguments):
-        if camera == "broken":
-            raise RuntimeError("a mistake of ours")
-        if camera == "gone":
-            raise CommandError("the node has no such camera")
-        return {}
+def failing(camera, _arguments):
+    """Carry out a command for any camera but two."""
+    if camera == "broken":
+        raise RuntimeError("a mistake of ours")
+    if camera == "gone":
+        raise CommandError("the node has no such camera")
+    return {}
 
-    asked = make(handler=handler)
+
+def test_commands_without_end_keep_no_failure_out_of_the_log(make, written):
+    asked = make(handler=failing)
     for number in range(50):
         asked.ask({"id": str(number), "command": "pause"}, camera="gone" if number % 2 else "door")
         asked.answer()
@@ -234,14 +236,7 @@ def test_retained_oversized_and_surplus_commands_are_dropped_without_an_answer()
 
 
 def test_a_command_that_cannot_be_carried_out_says_why_and_the_next_one_is(make, caplog):
-    def handler(camera, _arguments):
-        if camera == "broken":
-            raise RuntimeError("a mistake of ours")
-        if camera == "gone":
-            raise CommandError("the node has no such camera")
-        return {}
-
-    asked = make(handler=handler)
+    asked = make(handler=failing)
     for camera in ("broken", "gone", "door"):
         asked.ask({"id": camera, "command": "pause"}, camera=camera)
     assert asked.answer()["error"] == "failed; the daemon's log says why"
