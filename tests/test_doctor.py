@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,11 +20,12 @@ from click.testing import CliRunner
 from edge.bundle import DEFAULT_MODEL
 from edge.cli import cli
 from edge.demo import CLIP
+from edge.doctor.broker import broker as look_at_broker
 from edge.doctor.command import line
 from edge.doctor.finding import Finding
 from edge.doctor.installation import _wheels, installation
 from edge.doctor.machine import TIME_ERROR, clock, clock_state, disk, heat
-from edge.settings import OutboxSettings
+from edge.settings import MqttSettings, OutboxSettings
 from tests.conftest import Parts
 from tests.parts import HOST, free_port
 from tests.parts.broker import Mosquitto
@@ -118,6 +121,30 @@ def test_brokers_that_cannot_be_reached(tmp_path: Path) -> None:
     assert found["broker no-such-host.invalid:1883"]["text"] == "no such host"
     assert "does not answer" in found[f"broker {HOST}:{silent_port}"]["text"]
     assert found[f"broker {HOST}:{mail.port}"]["state"] == "failure"
+
+
+def answer_311_only(listener: socket.socket) -> None:
+    """Greet and acknowledge who speaks MQTT 3.1.1; say nothing to anybody else."""
+    silent = []
+    with contextlib.suppress(OSError):
+        while True:
+            connection, _ = listener.accept()
+            hello = connection.recv(1000)
+            if hello and b"MQTT\x04" in hello:
+                connection.sendall(b"\x20\x02\x00\x00")
+                sent = connection.recv(1000)
+                size = int.from_bytes(sent[2:4], "big")
+                connection.sendall(b"\x40\x02" + sent[4 + size : 6 + size])
+            silent.append(connection)
+
+
+def test_broker_that_is_silent_to_mqtt_5(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.doctor.broker.ANSWER_TIMEOUT", 1.0)
+    with socket.create_server((HOST, 0)) as listener:
+        threading.Thread(target=answer_311_only, args=(listener,), daemon=True).start()
+        (finding,) = look_at_broker(MqttSettings(port=listener.getsockname()[1]), "node")
+        listener.shutdown(socket.SHUT_RDWR)
+    assert (finding.state, finding.text) == ("ok", "connected, takes messages (MQTT 3.1.1)")
 
 
 def test_broker_with_tls(parts: Parts, tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def _exchange(settings: MqttSettings, node: str, host: str, port: int, version: 
         raise _StepError(str(error), "mend mqtt.transport and mqtt.path") from None
     client.loop_start()
     try:
-        _check_login(_next(answers), version)
+        _check_login(_greeting(answers, version), version)
         sent = client.publish(f"{settings.base}/{node}/response", MESSAGE, qos=1)
         if sent.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise _StepError("lost right after the login", "see the broker's log")
@@ -124,6 +124,15 @@ def _exchange(settings: MqttSettings, node: str, host: str, port: int, version: 
     finally:
         client.disconnect()
         client.loop_stop()
+
+
+def _greeting(answers: queue.SimpleQueue[ReasonCode | None], version: MQTTProtocolVersion) -> ReasonCode | None:
+    try:
+        return _next(answers)
+    except _StepError:
+        if version == MQTTProtocolVersion.MQTTv5:  # some that speak 3.1.1 only say nothing at all
+            raise _UnsupportedError from None
+        raise
 
 
 def _next(answers: queue.SimpleQueue[ReasonCode | None]) -> ReasonCode | None:
