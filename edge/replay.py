@@ -87,7 +87,18 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
         BundleError: the model file cannot be used.
         DetectorError: the detector's file cannot be used.
         ReplayError: the file is no video, or its analysis failed.
+        OSError: `write` raised it; nothing is written after that.
     """
+    unwritten: list[OSError] = []
+
+    def write_until_it_fails(event: Event) -> None:
+        if not unwritten:
+            try:
+                write(event)
+            except OSError as error:  # here, in the camera's thread, it would count as a failed analysis
+                unwritten.append(error)
+                camera.capture.finished.set()
+
     cv2.setNumThreads(1)
     camera_settings = settings.cameras[name].model_copy(update={"pace": "fast", "loop": False})
     bundle = read_bundle(settings.model)
@@ -105,7 +116,7 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
         labels=bundle.info.labels,
         model=f"{bundle.info.name} {bundle.info.version}",
         pipeline=pipeline,
-        outbox=EventLog(write),
+        outbox=EventLog(write_until_it_fails),
         set_state=lambda _topic, _payload: None,
         metrics=metrics,
         factory=lambda chosen, stopped: _ReplaySource(chosen, stopped, start),
@@ -115,6 +126,8 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
     camera.capture.finished.wait()
     pipeline.stop(STOP_WORKERS)
     camera.stop()
+    if unwritten:
+        raise unwritten[0]
     _complain(Path(camera_settings.source), camera, metrics.lost(name))
 
 

@@ -1,5 +1,6 @@
 """A recording gives the same bytes each time, however many workers take part and however they hurry."""
 
+import errno
 import json
 import random
 import time
@@ -12,6 +13,7 @@ from edge.cli import cli, main
 from edge.demo import CLIP
 from edge.events import from_rfc3339
 from edge.pipeline import Analyser
+from edge.replay import replay, replay_settings
 from tests.parts.schema import validate_event
 from tests.parts.settings import settings_for
 from tests.scenes import clear_portraits, compose
@@ -116,3 +118,18 @@ def test_frames_that_could_not_be_analysed_are_no_success(capsys, monkeypatch, c
 
     monkeypatch.setattr(Analyser, "__call__", broken)
     assert "frames failed" in complaint(capsys, monkeypatch, clip)
+
+
+@pytest.mark.usefixtures("hurried")
+def test_an_output_that_cannot_be_written_ends_it(clip):
+    """The function runs in the camera's thread, where an error of it would count as one of the analysis."""
+    tried = []
+
+    def full(event):
+        tried.append(event)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    settings, name = replay_settings(clip, None, None, None)
+    with pytest.raises(OSError, match="No space left"):
+        replay(settings, name, 0, full)
+    assert len(tried) == 1
