@@ -50,7 +50,7 @@ class WatchError(RuntimeError):
 @config_option("Settings file; it names node and broker.")
 @click.option("--node", "-n", help="Another node than that of the settings.")
 @click.option("--all", "every", is_flag=True, help="Every node at the broker.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, as it was published.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with what was published.")
 def watch(config: Path, node: str | None, every: bool, as_json: bool) -> None:
     """Follow the events of a node or a fleet until Ctrl-C."""
     if every and node:
@@ -58,9 +58,10 @@ def watch(config: Path, node: str | None, every: bool, as_json: bool) -> None:
     settings = load_settings(config)
     colour = False if os.environ.get("NO_COLOR") else None  # click leaves colours out where nobody would see them
     topic = f"{settings.mqtt.base}/{'+' if every else node or settings.node}/+/event"
-    for payload in once(follow(settings.mqtt, topic, lambda line: click.echo(line, err=True))):
-        line = json.dumps(payload) if as_json else readable(payload, with_node=every)
-        click.echo(click.style(line, fg=None if as_json else COLOURS.get(str(payload.get("type")))), color=colour)
+    with contextlib.suppress(KeyboardInterrupt):
+        for payload in once(follow(settings.mqtt, topic, lambda line: click.echo(line, err=True))):
+            line = json.dumps(payload) if as_json else readable(payload, with_node=every)
+            click.echo(click.style(line, fg=None if as_json else COLOURS.get(str(payload.get("type")))), color=colour)
 
 
 def follow(settings: MqttSettings, topic: str, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
@@ -106,12 +107,14 @@ class _Broker:
         self._tls = tls
         self._address = host, port
         self._client: paho.Client | None = None
+        self._topic = ""
         self._arrived: deque[dict[str, Any]] = deque()
         self._answer: ReasonCode | None = None
         self._subscribed: ReasonCode | None = None
 
     def open(self, topic: str) -> None:
         """Connect, with MQTT 5 or else with 3.1.1, and subscribe. Raises `WatchError`."""
+        self._topic = topic
         client = self._connect(MQTTProtocolVersion.MQTTv5)
         if self._answer is None or self._answer.value == UNSUPPORTED_VERSION:
             self.close()
@@ -169,6 +172,8 @@ class _Broker:
         self._subscribed = reasons[0]
 
     def _on_message(self, _c: paho.Client, _u: Any, message: paho.MQTTMessage) -> None:
+        if not paho.topic_matches_sub(self._topic, message.topic):  # some brokers send all that they retain
+            return
         try:
             payload = json.loads(message.payload)
         except (ValueError, RecursionError):

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -21,7 +22,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 import edge.watch
 from edge.demo import EmbeddedBroker
 from edge.settings import MqttSettings
-from edge.watch import WatchError, follow, once, readable
+from edge.watch import WatchError, _Broker, follow, once, readable
 from tests.parts import HOST, eventually, free_port
 from tests.parts.broker import Mosquitto
 from tests.parts.child import Child
@@ -132,6 +133,23 @@ def test_broker_of_311():
     sender.disconnect()
     sender.loop_stop()
     embedded.stop()
+
+
+def test_a_topic_that_was_not_asked_for_is_left_out():
+    client = _Broker(MqttSettings(), None, HOST, 1)
+    client._topic = "emotion/+/+/event"
+    for topic in ("emotion/pi/status", "emotion/pi/door/summary", "emotion/pi/door/event"):
+        message = paho.MQTTMessage(topic=topic.encode())
+        message.payload = json.dumps({"from": topic}).encode()
+        client._on_message(None, None, message)
+    assert list(client._arrived) == [{"from": "emotion/pi/door/event"}]
+
+
+def test_ctrl_c_ends_it_well(watch):
+    child = watch()
+    os.kill(child.pid, signal.SIGINT)
+    assert child._process.wait(10) == 0
+    assert "Aborted" not in child.tail()
 
 
 def test_a_lost_broker_is_said_once_and_so_is_what_keeps_it_away(parts, monkeypatch):
