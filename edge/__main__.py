@@ -6,6 +6,14 @@ import sys
 
 
 def main() -> None:
+    """Run the command; Ctrl-C ends it without a word, even while it is being loaded."""
+    try:
+        _main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _main() -> None:
     """Run the command; a broken installation is told as `doctor` tells it, with exit code 2."""
     try:
         from edge.cli import main as command

@@ -41,11 +41,22 @@ MENDABLE = (
     *(SettingsError, BundleError, DetectorError, ImageError, HttpError, OutboxBusyError, DemoError),
     *(ReplayError, RuntimeMissingError, WatchError, BenchError),
 )
+INTERRUPTED = 130
 #: Of a standard output that takes nothing more.
 UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
 
 
-@click.group()
+class _Interruptible(click.Group):
+    """Ends at Ctrl-C with the exit code that shells expect, and without a word."""
+
+    def invoke(self, context: click.Context) -> object:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+
+
+@click.group(cls=_Interruptible)
 @click.version_option(__version__, prog_name="emotion-edge")
 def cli() -> None:
     """Emotion events from camera streams, over MQTT."""
@@ -53,7 +64,11 @@ def cli() -> None:
 
 @cli.command()
 @config_option(f"Settings file. [default: {DEFAULT_CONFIG}]", default=None)
-@click.option("--demo", is_flag=True, help="Without settings: a bundled clip, and a broker of its own if none answers.")
+@click.option(
+    "--demo",
+    is_flag=True,
+    help="A bundled clip unless there is --config, an outbox of its own, and a broker of its own if none answers.",
+)
 @click.option("--source", help="With --demo: a webcam's index, an rtsp:// address or a video file instead of the clip.")
 @click.option(
     "--print", "print_events", is_flag=True, help="Print each event as it is published. [default with --demo]"
@@ -222,9 +237,20 @@ def _say_where(settings: Settings, embedded: bool) -> None:
 
 
 def _print_event(event: Event) -> None:
-    # Whoever read the output may have gone, as in `run --print | head`; events go on to the broker all the same.
-    with contextlib.suppress(BrokenPipeError):
+    # It runs in the publisher's thread: whatever becomes of the output, events go on to the broker all the same.
+    try:
         click.echo(event_line(event))
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # as in `run --print | head`
+            click.echo(f"events are printed no more: {error.strerror}", err=True)
+        _print_nowhere()
+
+
+def _print_nowhere() -> None:
+    """Let standard output take whatever is still to come, also at the end of the process."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def main() -> None:
@@ -241,7 +267,7 @@ def main() -> None:
         if error.errno not in UNWRITABLE:
             raise
         click.echo(f"the output cannot be written: {error.strerror}; make room, or write it elsewhere", err=True)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left of it, at the end of the process
+        _print_nowhere()
         sys.exit(2)
 
 

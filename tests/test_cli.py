@@ -278,6 +278,37 @@ def test_printing_to_nobody_does_not_stop_the_publisher(monkeypatch):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # closing writes what is left
 
 
+def test_printing_to_a_full_disk_is_said_once_and_does_not_stop_the_publisher(monkeypatch, capsys):
+    with open("/dev/full", "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        _print_event(make_event())
+        _print_event(make_event())
+    assert capsys.readouterr().err == "events are printed no more: No space left on device\n"
+
+
+def test_ctrl_c_ends_a_command_without_a_word(monkeypatch, picture):
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("edge.cli.read_bundle", interrupted)
+    result = classify(picture)
+    assert (result.exit_code, result.output) == (130, "")
+
+
+def test_ctrl_c_while_it_is_being_loaded():
+    program = (
+        "import sys\n"
+        "class Interrupts:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'edge.cli': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupts())\n"
+        "from edge.__main__ import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"", b"")
+
+
 @pytest.mark.parametrize("names_outbox", [None, False, True], ids=["no settings", "none named", "one named"])
 def test_demo_leaves_the_outbox_of_a_daemon_alone(config, tmp_path, monkeypatch, names_outbox):
     used = []
