@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 
-def write_clip(path: Path, pictures: Iterable[npt.NDArray[np.uint8]], rate: int, quality: int, preset: str) -> None:
-    """Encode BGR pictures (height, width, 3), all of one even size, as an mp4 with a keyframe every second.
+def write_clip(
+    path: Path, pictures: Iterable[npt.NDArray[np.uint8]], rate: int, quality: int, preset: str, keyframes: int = 0
+) -> None:
+    """Encode BGR pictures (height, width, 3), all of one even size, as an mp4.
 
     One thread and no B-frames: the same pictures give the same file with the same ffmpeg, and a server may send the
     frames in the order they are stored.
@@ -26,6 +28,7 @@ def write_clip(path: Path, pictures: Iterable[npt.NDArray[np.uint8]], rate: int,
         rate: frames a second.
         quality: the encoder's constant rate factor: 18 looks like the original, 28 is small.
         preset: the encoder's preset, such as `veryfast`.
+        keyframes: every so many frames one; one a second by default.
 
     Raises:
         subprocess.CalledProcessError: ffmpeg failed; it has said why on stderr.
@@ -35,7 +38,8 @@ def write_clip(path: Path, pictures: Iterable[npt.NDArray[np.uint8]], rate: int,
     height, width = first.shape[:2]
     source = ["-f", "rawvideo", "-pix_fmt", "yuv420p", "-s", f"{width}x{height}", "-r", str(rate), "-i", "-"]
     codec = ["-c:v", "libx264", "-preset", preset, "-crf", str(quality), "-threads", "1"]
-    structure = ["-bf", "0", "-g", str(rate), "-keyint_min", str(rate), "-sc_threshold", "0"]
+    every = str(keyframes or rate)
+    structure = ["-bf", "0", "-g", every, "-keyint_min", every, "-sc_threshold", "0"]
     plain = ["-fflags", "+bitexact", "-flags:v", "+bitexact", "-movflags", "+faststart"]
     command = ["ffmpeg", "-loglevel", "error", "-y", *source, *codec, *structure, *plain, str(path)]
     with (

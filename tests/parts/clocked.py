@@ -45,10 +45,12 @@ def number_of(picture: Image) -> int:
 def numbered_clip(out: Path, rate: int, seconds: float) -> None:
     """Write a grey clip, 1280×720, its frames numbered from 0.
 
-    Each fits into a packet or two: the server spreads the packets of a frame over the time until the next one.
+    Each fits into a packet or two: the server spreads the packets of a frame over the time until the next one. Each is
+    a keyframe: now and then the server sends one twice, and what differs from the frame before would be added twice.
     """
     grey = np.full((720, 1280, 3), 128, np.uint8)
-    write_clip(out, (number_picture(grey, number) for number in range(round(rate * seconds))), rate, 30, "veryfast")
+    pictures = (number_picture(grey, number) for number in range(round(rate * seconds)))
+    write_clip(out, pictures, rate, 30, "veryfast", keyframes=1)
 
 
 @dataclass(frozen=True)
