@@ -21,7 +21,7 @@ NOTHING: Image = np.zeros((0, 0, 3), np.uint8)
 #: So many frames of a recording that is played as fast as it goes are read ahead, so that no worker waits for one.
 AHEAD = 3
 #: Share of the interval between frames by which the next one may be away, or late, to be worth waiting for.
-SOON = 0.1
+SOON = 0.2
 #: Why a source gives no frames.
 Reason = Literal["auth", "not_found", "refused", "timeout", "tls", "codec", "ended", "unplugged", "unreadable"]
 

@@ -56,7 +56,7 @@ def test_recordings_are_read_ahead_so_far_and_no_further():
     assert not slot.waiting()
 
 
-@pytest.mark.parametrize(("age", "seconds"), [(0.0, 0), (0.89, 0), (0.92, 0.18), (1.05, 0.05), (1.11, 0), (5, 0)])
+@pytest.mark.parametrize(("age", "seconds"), [(0.0, 0), (0.79, 0), (0.85, 0.35), (1.05, 0.15), (1.21, 0), (5, 0)])
 def test_the_next_frame_is_worth_waiting_for_only_if_it_is_nearly_there(age, seconds):
     slot, stopped, interval = Slot(False, lambda: None, lambda: None), threading.Event(), 0.2
     slot.put(frame(1, 100.0), stopped)
