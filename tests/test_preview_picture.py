@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import cv2
 import numpy as np
 import pytest
@@ -77,4 +79,4 @@ def test_work_stays_within_its_share(asked: list[tuple[float, float]], share: fl
         now += cost
     assert begun, "the first piece may always begin"
     assert sum(cost for _, cost in begun[:-1]) <= share * (begun[-1][0] - begun[0][0]) + 1e-9
-    assert all(later - earlier >= 0.2 for (earlier, _), (later, _) in zip(begun, begun[1:], strict=False))
+    assert all(later - earlier >= 0.2 for (earlier, _), (later, _) in itertools.pairwise(begun))

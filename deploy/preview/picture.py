@@ -1,18 +1,15 @@
 """Draws the README's picture of the preview: `python -m deploy.preview.picture deploy/preview/page.jpg`.
 
-Runs the daemon on the demo's clip, beside a camera that is not there, and takes Chromium's picture of the page. It needs
-what `make test` installs.
+Runs the daemon on the demo's clip, beside a camera that is not there, and takes Chromium's picture of the page. It
+needs what `make test` installs.
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-
-import yaml
 
 from edge.demo import CLIP
 from tests.parts import HOST, eventually, free_port
@@ -20,7 +17,9 @@ from tests.parts.browser import Browser
 from tests.parts.daemon import Daemon
 
 #: Seconds that the clip is played for, so that there is a timeline.
-PLAYED = 40.0
+PLAYED = 90.0
+#: Seconds after which rates are those of a whole period, and until the picture has caught up with the faces.
+RATES, ONE_LOOK = 6.0, 0.6
 WIDTH, QUALITY = 1100, 80
 
 
@@ -43,10 +42,13 @@ def draw(out: Path, played: float = PLAYED, width: int = WIDTH, scheme: str = "l
     port = free_port()
     with tempfile.TemporaryDirectory() as folder, Daemon(settings(port), Path(folder)), Browser() as browser:
         time.sleep(played)
-        with browser.view(f"http://{HOST}:{port}/preview", width=width, scheme=scheme, offline=False, rest=False) as view:
+        address = f"http://{HOST}:{port}/preview"
+        with browser.view(address, width=width, scheme=scheme, offline=False, rest=False) as view:
             page = view.page
-            page.locator(".face").first.wait_for(timeout=60_000)
             eventually(lambda: "/s" in page.locator(".figures").first.inner_text(), 30, "rates")
+            time.sleep(RATES)
+            page.locator(".face:not(.away)").first.wait_for(timeout=60_000)
+            time.sleep(ONE_LOOK)
             page.screenshot(path=str(out), type="jpeg", quality=QUALITY, full_page=True)
 
 
