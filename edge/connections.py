@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 
 #: Connections at once.
 MOST = 64
@@ -29,6 +30,17 @@ LIMITS = {
 }
 
 
+class Parser(HTTPRequestParser):  # type: ignore[misc]
+    """Waitress' parser, which lets exceptions through: for `GET http://[::1`, or a length of five thousand digits."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Take in a request's first line and headers. Raises `ParsingError`, which is answered with 400."""
+        try:
+            super().parse_header(header_plus)
+        except ValueError:
+            raise ParsingError("Bad request") from None
+
+
 class Connection(HTTPChannel):  # type: ignore[misc]
     """A connection that knows since when it has been at what it is at, and answers one request at a time.
 
@@ -36,6 +48,7 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         since: monotonic seconds: of its beginning, the first byte of a request, or its answer.
     """
 
+    parser_class = Parser
     requests: list[Any]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:

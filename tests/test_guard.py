@@ -13,7 +13,7 @@ TOKEN = "grün/+=%20 long and random"
 
 def guard(token: str | None = TOKEN, host: str = "127.0.0.1", now: list[float] | None = None) -> Guard:
     moment = now or [0.0]
-    return Guard(MetricsSettings(host=host, token=token), clock=lambda: moment[0])  # type: ignore[arg-type]
+    return Guard(MetricsSettings.model_validate({"host": host, "token": token}), clock=lambda: moment[0])
 
 
 def request(method: str = "GET", **headers: str) -> Request:

@@ -14,6 +14,7 @@ from edge.faces import Image
 from edge.frames import Frame, Reason
 from edge.metrics import Figures
 from edge.preview import view as views
+from edge.preview.picture import Marked
 from edge.preview.view import KEEP, PAUSED, STEPS, WORDS, View
 from edge.tracking import Track
 from tests.parts.samples import LABELS
@@ -178,8 +179,13 @@ def test_time_in_a_state_begins_with_it(seen: Seen) -> None:
 
 
 def test_face_unseen_for_long_is_listed_and_not_marked(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
-    marked = []
-    monkeypatch.setattr(views, "draw_picture", lambda _image, faces, *_: marked.extend(faces) or b"jpeg")
+    marked: list[Marked] = []
+
+    def draw(_image: Image, faces: list[Marked], *_: object) -> bytes:
+        marked.extend(faces)
+        return b"jpeg"
+
+    monkeypatch.setattr(views, "draw_picture", draw)
     seen.look()
     seen.frame(track(1, last=999.0), track(2, "anger", last=999.8))
     assert [face["in_sight"] for face in seen.look()["faces"]] == [False, True]
