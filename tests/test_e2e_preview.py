@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import threading
+import time
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +17,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from edge.demo import CLIP
-from edge.preview.view import WORDS
+from edge.preview.pages import MOST_VIEWERS, PICTURES_SHARE, STATE_SHARE
+from edge.preview.view import PICTURE_INTERVAL, WORDS
 from tests.parts import HOST, eventually, free_port
 from tests.parts.browser import Browser, View
 from tests.parts.daemon import Daemon
@@ -140,6 +144,35 @@ def test_page_that_nobody_sees_or_that_is_closed_costs_nothing(daemon: Daemon, b
     eventually(resting, 20, "end of pictures")
     eventually(lambda: daemon.value("emotion_edge_preview_viewers") == 0, 20, "no viewer")
     assert resting()
+
+
+def test_however_many_ask_and_however_often_it_takes_no_more_than_its_share(
+    daemon: Daemon, figure: Callable[[str], None]
+) -> None:
+    """Twelve clients that wait for nothing: the picture of a moment is made once, and all of them take a share at most."""
+
+    def ask(client: int) -> None:
+        while time.monotonic() < end:
+            daemon.get(f"/preview/state?viewer={client}")
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{daemon.address}/preview/camera/door.jpg", timeout=5).close()
+
+    began = time.monotonic()
+    end = began + 4
+    clients = [threading.Thread(target=ask, args=(number,)) for number in range(12)]
+    for client in clients:
+        client.start()
+    eventually(lambda: daemon.value("emotion_edge_preview_viewers") == MOST_VIEWERS, 10, "viewers")
+    for client in clients:
+        client.join()
+    seconds = daemon.value("emotion_edge_preview_seconds_total")
+    pictures = daemon.value("emotion_edge_preview_pictures_total")
+    took = time.monotonic() - began
+    figure(f"preview asked by 12 clients at once: {pictures:.0f} pictures, {100 * seconds / took:.1f} % of a core")
+    assert 0 < pictures <= took / PICTURE_INTERVAL + 1
+    longest = 0.1  # that a single picture or state may have taken, the last of which is not paid for yet
+    assert seconds <= (PICTURES_SHARE + STATE_SHARE) * took + 3 * longest
+    assert daemon.get("/healthz")[0] == 200
 
 
 def test_daemon_that_has_gone_and_comes_back_is_told_in_words(daemon: Daemon, browser: Browser) -> None:
