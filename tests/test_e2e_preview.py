@@ -149,7 +149,7 @@ def test_page_that_nobody_sees_or_that_is_closed_costs_nothing(daemon: Daemon, b
 def test_however_many_ask_and_however_often_it_takes_no_more_than_its_share(
     daemon: Daemon, figure: Callable[[str], None]
 ) -> None:
-    """Twelve clients that wait for nothing: the picture of a moment is made once, and all of them take a share at most."""
+    """Twelve clients that wait for nothing: a picture is made once for all, and they take a share at most."""
 
     def ask(client: int) -> None:
         while time.monotonic() < end:
