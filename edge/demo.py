@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edge.events import Event, rfc3339
-from edge.settings import CameraSettings, MqttSettings, Settings
+from edge.settings import CameraSettings, MqttSettings, PreviewSettings, Settings
 
 CLIP = Path(__file__).parent / "media" / "demo.mp4"
 CAMERA = "demo"
@@ -26,7 +26,7 @@ class DemoError(RuntimeError):
 
 
 def demo_settings(source: str | None) -> Settings:
-    """Return settings for one camera: `source` once, or the bundled clip for ever. Raises `DemoError`."""
+    """Return settings for a preview of one camera: `source` once, or the bundled clip for ever. Raises `DemoError`."""
     try:
         camera = CameraSettings(source=source) if source else CameraSettings(source=str(CLIP), loop=True)
     except ValidationError as error:
@@ -37,7 +37,7 @@ def demo_settings(source: str | None) -> Settings:
         raise DemoError(
             f"source: {path}: no such file; name a video file, a folder/, an rtsp:// address or a webcam's index"
         )
-    return Settings(cameras={CAMERA: camera})
+    return Settings(cameras={CAMERA: camera}, preview=PreviewSettings(enabled=True))
 
 
 def with_own_outbox(settings: Settings, folder: Path) -> Settings:

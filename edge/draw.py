@@ -31,19 +31,30 @@ def draw_face(
     image: Image, box: tuple[float, float, float, float], emotion: str, probabilities: Iterable[tuple[str, float]]
 ) -> None:
     """Draw into a BGR picture: the box (x, y, width, height in pixels), its emotion, and a named bar for each one."""
+    rows = sorted(probabilities, key=lambda row: -row[1])
+    draw_box(image, box, emotion, dict(rows).get(emotion, 0.0))
     x, y, width, height = (round(value) for value in box)
-    scale = max(0.4, min(image.shape[:2]) / 900)
-    thick = max(1, round(scale * 2))
+    _draw_bars(image, (x, y + height + _line(image)[1]), width, rows)
+
+
+def draw_box(image: Image, box: tuple[float, float, float, float], emotion: str, probability: float) -> None:
+    """Draw into a BGR picture a box (x, y, width, height in pixels) and its emotion."""
+    x, y, width, height = (round(value) for value in box)
+    scale, thick = _line(image)
     colour = COLOURS.get(emotion, OTHER)
     cv2.rectangle(image, (x, y), (x + width, y + height), colour, thick)
-    rows = sorted(probabilities, key=lambda row: -row[1])
-    text = f"{emotion} {100 * dict(rows).get(emotion, 0):.0f} %"
+    text = f"{emotion} {100 * probability:.0f} %"
     (text_width, text_height), base = cv2.getTextSize(text, FONT, scale, thick)
     top = max(0, y - text_height - base - thick)
     cv2.rectangle(image, (x, top), (x + text_width + 2 * thick, top + text_height + base), colour, cv2.FILLED)
     origin = (x + thick, top + text_height)
     cv2.putText(image, text, origin, FONT, scale, (0, 0, 0), thick, cv2.LINE_AA)
-    _draw_bars(image, (x, y + height + thick), width, rows)
+
+
+def _line(image: Image) -> tuple[float, int]:
+    """Return the scale of text, and how thick lines are, in a picture of this size."""
+    scale = max(0.4, min(image.shape[:2]) / 900)
+    return scale, max(1, round(scale * 2))
 
 
 def _draw_bars(image: Image, corner: tuple[int, int], width: int, rows: Sequence[tuple[str, float]]) -> None:

@@ -1,29 +1,41 @@
-"""`/metrics`, `/healthz` and `/readyz`."""
+"""The HTTP server: `/metrics`, `/healthz`, `/readyz`, and the preview if there is one."""
 
 from __future__ import annotations
 
-import hmac
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from waitress import wasyncore
 from waitress.server import BaseWSGIServer, create_server
 from waitress.trigger import trigger
 
+from edge.connections import LIMITS, Connection, tidy
+from edge.guard import Guard
 from edge.settings import MetricsSettings
+from edge.web import Answer, Request, said
 
 log = logging.getLogger(__name__)
 
 THREADS = 4
 #: Seconds for the thread to end in, which takes it no time unless a socket keeps it.
 STOP = 1.0
+#: Seconds between looks at connections on which nothing happens.
+TIDY = 2.0
 
 
 class HttpError(OSError):
     """The address cannot be listened on; the message says which and why."""
+
+
+class Pages(Protocol):
+    """More pages; the preview is some."""
+
+    def answer(self, request: Request, guard: Guard) -> Answer | None:
+        """Answer a request; none for a path that is not of these pages."""
 
 
 class HttpServer:
@@ -34,6 +46,7 @@ class HttpServer:
         metrics: gives the text of `/metrics`.
         alive: tells whether every thread makes progress.
         ready: tells whether events can be made and delivered.
+        preview: answers what lies below `/preview`, if anything does.
     """
 
     def __init__(
@@ -42,11 +55,14 @@ class HttpServer:
         metrics: Callable[[], bytes],
         alive: Callable[[], bool],
         ready: Callable[[], bool],
+        preview: Pages | None = None,
     ) -> None:
         self._settings = settings
         self._metrics = metrics
         self._alive = alive
         self._ready = ready
+        self._preview = preview
+        self._guard = Guard(settings)
         # All that the thread listens to, by file number: ours to close, with the connections that readers keep open.
         self._sockets: dict[int, Any] = {}
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
@@ -56,19 +72,26 @@ class HttpServer:
         where = f"{self._settings.host}:{self._settings.port}"
         if self._settings.open and not self._settings.local:
             log.warning("metrics: whoever reaches %s can read them; metrics.token would ask for a token", where)
+        # Requests may wait for a thread; that is no news.
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)
         self._wake = trigger(self._sockets)
         try:
             create_server(
-                self._answer,
+                self._respond,
                 map=self._sockets,
                 host=self._settings.host,
                 port=self._settings.port,
                 threads=THREADS,
                 ident=None,
+                **LIMITS,
             )
         except OSError as error:
             self._close()
             raise HttpError(f"{where}: {error.strerror}; choose another metrics.port") from None
+        for server in self._servers():
+            server.channel_class = Connection
+        if self._preview:
+            log.info("preview: http://%s/preview", where)
         self._thread.start()
 
     def stop(self) -> None:
@@ -79,45 +102,42 @@ class HttpServer:
             self._thread.join(STOP)
 
     def _serve(self) -> None:
-        wasyncore.loop(map=self._sockets)  # ends with the last socket
+        while self._sockets:  # until the last is closed
+            wasyncore.poll2(TIDY, self._sockets)
+            tidy(list(self._sockets.values()), time.monotonic())
+
+    def _servers(self) -> list[Any]:
+        return [each for each in self._sockets.values() if isinstance(each, BaseWSGIServer)]
 
     def _close(self) -> None:
         """End the threads that make answers, and close all sockets, of a server that could not be started too."""
-        for server in list(self._sockets.values()):
-            if isinstance(server, BaseWSGIServer):
-                server.task_dispatcher.shutdown(timeout=STOP / 2)
+        for server in self._servers():
+            server.task_dispatcher.shutdown(timeout=STOP / 2)
         wasyncore.close_all(self._sockets, ignore_all=True)
 
-    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        status, kind, body = self._page(
-            environ["REQUEST_METHOD"], environ["PATH_INFO"], environ.get("HTTP_AUTHORIZATION", "")
-        )
-        headers = [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
-        if status.startswith("401"):
-            headers.append(("WWW-Authenticate", "Bearer"))
-        start_response(status, headers)
-        return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
+    def _respond(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        request = Request.of(environ)
+        answer = self._answer(request)
+        start_response(answer.line, answer.header_lines())
+        return [] if request.method == "HEAD" else [answer.body]
 
-    def _page(self, method: str, path: str, authorization: str) -> tuple[str, str, bytes]:
-        plain = "text/plain; charset=utf-8"
-        if method not in ("GET", "HEAD"):
-            return "405 Method Not Allowed", plain, b"only GET\n"
-        if path == "/metrics":
-            if not self._may_read(authorization):
-                return "401 Unauthorized", plain, b"wants the token of the settings\n"
-            return "200 OK", CONTENT_TYPE_PLAIN_0_0_4, self._metrics()
-        if path == "/healthz":
-            alive = self._alive()
-            return ("200 OK" if alive else "503 Service Unavailable"), plain, b"ok\n" if alive else b"no progress\n"
-        if path == "/readyz":
-            ready = self._ready()
-            return ("200 OK" if ready else "503 Service Unavailable"), plain, b"ready\n" if ready else b"not ready\n"
-        return "404 Not Found", plain, b"see /metrics, /healthz, /readyz\n"
+    def _answer(self, request: Request) -> Answer:
+        answer = self._preview.answer(request, self._guard) if self._preview else None
+        if answer is not None:
+            return answer
+        if request.method not in ("GET", "HEAD"):
+            return said(405, "only GET", ("Allow", "GET, HEAD"))
+        if request.path == "/metrics":
+            return self._figures(request)
+        if request.path == "/healthz":
+            return said(200, "ok") if self._alive() else said(503, "no progress")
+        if request.path == "/readyz":
+            return said(200, "ready") if self._ready() else said(503, "not ready")
+        return said(404, f"see /metrics, /healthz, /readyz{', /preview' if self._preview else ''}")
 
-    def _may_read(self, authorization: str) -> bool:
-        if self._settings.open or self._settings.token is None:
-            return True
-        kind, _, token = authorization.partition(" ")
-        expected = self._settings.token.get_secret_value().encode()
-        # WSGI hands the bytes of a header over as Latin-1.
-        return kind.lower() == "bearer" and hmac.compare_digest(token.strip().encode("latin-1"), expected)
+    def _figures(self, request: Request) -> Answer:
+        if not self._guard.has_token(request):
+            return said(401, "wants the token of the settings", ("WWW-Authenticate", "Bearer"))
+        if self._settings.token is None and not self._guard.called_by_own_name(request):
+            return said(403, "by another name than localhost or 127.0.0.1 this wants metrics.token in the settings")
+        return Answer(200, self._metrics(), CONTENT_TYPE_PLAIN_0_0_4)

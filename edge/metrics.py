@@ -51,6 +51,15 @@ class _HostCpu(Collector):
 
 
 @dataclass(frozen=True)
+class Figures:
+    """Frames of a camera since the start: read, analysed, and those that no result came of, by reason."""
+
+    captured: int
+    analysed: int
+    dropped: dict[str, int]
+
+
+@dataclass(frozen=True)
 class CameraSeries:
     """The series of one camera, bound to its label."""
 
@@ -69,8 +78,12 @@ class CameraSeries:
 
     def dropped(self) -> int:
         """Return how many frames no result came of, since the start."""
-        counters = self.frames_dropped.values()
-        return int(sum(sample.value for counter in counters for sample in next(iter(counter.collect())).samples))
+        return sum(_count(counter) for counter in self.frames_dropped.values())
+
+    def figures(self) -> Figures:
+        """Return the numbers of frames."""
+        dropped = {reason: _count(counter) for reason, counter in self.frames_dropped.items()}
+        return Figures(_count(self.frames_captured), _count(self.frames_analysed), dropped)
 
 
 class Metrics:
@@ -142,6 +155,11 @@ class Metrics:
         self.host_throttled = self._gauge("host_throttled", "Whether the processor is slowed down now; NaN if unknown.")
         self._host_memory = self._gauge("host_memory_bytes", "Memory of the machine; NaN if unknown.")
         self._host_available = self._gauge("host_memory_available_bytes", "Memory still to be had; NaN if unknown.")
+        self.preview_pictures = self._counter("preview_pictures_total", "Pictures made for the preview.")
+        self.preview_seconds = self._counter(
+            "preview_seconds_total", "Processor time of making pictures and figures for the preview."
+        )
+        self._preview_viewers = self._gauge("preview_viewers", "Pages of the preview that are open and seen.")
         ProcessCollector(namespace=PREFIX, registry=self.registry)
 
     def camera(self, name: str, emotions: tuple[str, ...]) -> CameraSeries:
@@ -223,6 +241,10 @@ class Metrics:
         self._outbox_bytes.set_function(size)
         self._outbox_oldest.set_function(oldest)
 
+    def preview(self, viewers: Callable[[], int]) -> None:
+        """Read how many look at the preview when asked for."""
+        self._preview_viewers.set_function(viewers)
+
     def text(self) -> bytes:
         """Return the series in Prometheus' text format."""
         return generate_latest(self.registry)
@@ -240,3 +262,8 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"{PREFIX}_{name}", text, labels, buckets=buckets, registry=self.registry)
+
+
+def _count(counter: Counter) -> int:
+    """Return the value of a counter that is bound to its labels."""
+    return int(sum(sample.value for sample in next(iter(counter.collect())).samples))

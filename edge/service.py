@@ -28,6 +28,7 @@ from edge.model import ModelFile
 from edge.mqtt import Publisher, clear_removed_cameras, listen_for_commands
 from edge.outbox import Outbox
 from edge.pipeline import Analyser, Pipeline
+from edge.preview.pages import Preview
 from edge.settings import Settings, SettingsError
 from edge.store import OutboxBusyError
 from edge.yunet import DetectorError, read_detector
@@ -105,7 +106,12 @@ class Service:
             self._make_analyser(),
             settings.workers or os.cpu_count() or 1,
         )
-        self._http = HttpServer(settings.metrics, self._metrics.text, self.progress, self._ready)
+        self._preview = (
+            Preview(settings.node, bundle.info.labels, self._aggregate, self._metrics)
+            if settings.preview.enabled
+            else None
+        )
+        self._http = HttpServer(settings.metrics, self._metrics.text, self.progress, self._ready, self._preview)
         self._cameras = [self._make_camera(name, settings) for name in settings.cameras]
         self._model_lock = threading.Lock()
         self._control = Control(
@@ -270,6 +276,8 @@ class Service:
         self._names.update(self._settings.cameras)
         fresh = {name: self._make_camera(name, self._settings) for name in found.start}
         self._cameras = [fresh.get(name) or before[name] for name in self._settings.cameras]
+        if self._preview:
+            self._preview.keep(list(self._settings.cameras))
         self._control.change_cameras(self._cameras)  # so that no command comes to a camera that has left
         deadline = time.monotonic() + STOP_CAMERAS
         for name in found.stop:
@@ -295,6 +303,7 @@ class Service:
             set_state=self._publisher.set_state,
             metrics=self._metrics,
             least_people=settings.min_people if self._aggregate else None,
+            preview=self._preview,
         )
 
     def _check_model(self, asked: bool) -> None:
@@ -316,6 +325,8 @@ class Service:
         self._pipeline.change_analyser(self._make_analyser())
         for camera in self._cameras:
             camera.change_model(info.labels, self._model.name)
+        if self._preview:
+            self._preview.emotions = info.labels
         self._metrics.model(info.name, info.version)
         self._home_assistant.announce(info.labels)
 

@@ -94,6 +94,8 @@ Polygons = Annotated[tuple[tuple[tuple[float, float], ...], ...], BeforeValidato
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
 ENCRYPTED_SCHEMES = ("rtsps", "https")
 LARGEST_INDEX = 255
+#: Characters of a token that nobody finds by trying, if they were drawn at random.
+SHORTEST_TOKEN = 16
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -415,6 +417,16 @@ class MetricsSettings(_Section):
         return self.token is None or self.token.get_secret_value() == "none"
 
 
+class PreviewSettings(_Section):
+    """A page at `/preview`, where the metrics are, that shows what the cameras see and what is read from it.
+
+    Attributes:
+        enabled: whether there is one.
+    """
+
+    enabled: bool = False
+
+
 class LogSettings(_Section):
     """What is said on stderr.
 
@@ -459,7 +471,20 @@ class Settings(_Section):
     privacy: Literal["full", "aggregate"] = "full"
     min_people: int = Field(3, ge=1, le=1000)
     metrics: MetricsSettings = MetricsSettings()
+    preview: PreviewSettings = PreviewSettings()
     log: LogSettings = LogSettings()
+
+    @field_validator("preview")
+    @classmethod
+    def _guarded(cls, value: PreviewSettings, info: ValidationInfo) -> PreviewSettings:
+        metrics = info.data.get("metrics")
+        if not value.enabled or metrics is None:
+            return value
+        if metrics.open and not metrics.local:
+            raise ValueError("pictures are not for whoever reaches the port; give metrics.token a long random text")
+        if not metrics.open and len(metrics.token.get_secret_value()) < SHORTEST_TOKEN:
+            raise ValueError(f"metrics.token guards pictures then; make it at least {SHORTEST_TOKEN} characters long")
+        return value
 
     @property
     def rules(self) -> Rules:

@@ -14,6 +14,7 @@ from tests.parts.subscriber import Subscriber
 def test_demo_plays_the_clip_for_ever_or_the_source_once():
     clip = demo_settings(None).cameras["demo"]
     assert (clip.source, clip.loop, clip.pace) == (str(CLIP), True, "realtime")
+    assert demo_settings(None).preview.enabled
     assert CLIP.is_file()
     other = demo_settings("0").cameras["demo"]
     assert (other.kind, other.loop) == ("webcam", False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,12 +40,19 @@ def test_nothing_about_single_faces_leaves_the_daemon(
     assert b'"probabilities"' in _stored(daemon)
 
     seen = len(subscriber.messages)
-    daemon.config |= {"privacy": "aggregate", "min_people": 3}
+    daemon.config |= {"privacy": "aggregate", "min_people": 3, "preview": {"enabled": True}}
     daemon.start()
     subscriber.wait_for(lambda m: _told_summary(m) and m.payload["people"] >= 3, 30, "summary of many", start=seen)
     subscriber.publish("emotion/test/set", {"id": "state", "command": "snapshot"})
     subscriber.wait_for(lambda m: m.topic == "emotion/test/response" and m.payload["ok"], what="snapshot", start=seen)
     pages = [daemon.get(page)[1] for page in ("/metrics", "/healthz", "/readyz", "/", "/preview", "/status")]
+    # Looked at long enough that a picture and faces would be there.
+    for _ in range(20):
+        pages.append(daemon.get("/preview/state")[1])
+        time.sleep(0.1)
+    assert json.loads(pages[-1])["cameras"][0]["frames"]["analysed"] > 0
+    assert daemon.get("/preview/camera/cam.jpg")[0] == 404
+    assert daemon.value("emotion_edge_preview_pictures_total") == 0
     stored = _stored(daemon)
     daemon.config["min_people"] = 1000
     stopping = len(subscriber.messages)

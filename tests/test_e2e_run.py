@@ -70,6 +70,7 @@ def test_demo_prints_where_to_look_and_events_and_ends_at_once(
         assert ("MQTT 5" if own_broker else "MQTT 3.1.1") in text
         assert "topics   emotion/test/#" in text
         assert f"http://127.0.0.1:{config['metrics']['port']}/metrics" in text
+        assert "/preview" not in text, "these settings do not ask for one"
         started = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 0

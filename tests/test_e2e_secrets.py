@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
+from edge.settings import SHORTEST_TOKEN
 from tests.conftest import Parts
 from tests.parts import HOST, eventually, free_port
+from tests.parts import camera as cameras_of_tests
 from tests.parts.broker import Mosquitto
-from tests.parts.camera import FakeCamera, http, other_protocol, rtsp
+from tests.parts.camera import FakeCamera, other_protocol, rtsp
 from tests.parts.daemon import Daemon
 from tests.parts.settings import settings_for
 from tests.parts.subscriber import Subscriber
@@ -31,6 +34,8 @@ SECRETS = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "
 PLAIN = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters=":"), max_size=40).map(
     lambda text: f"{MARK}{text}"
 )
+#: Long enough to guard a preview.
+TOKENS = PLAIN.filter(lambda text: len(text) >= SHORTEST_TOKEN)
 CAMERAS = 6
 
 
@@ -40,6 +45,18 @@ def forms(secret: str, user: str) -> Iterator[str]:
     yield from (json.dumps(secret)[1:-1], repr(secret)[1:-1], secret.encode("unicode_escape").decode())
     for text in (secret, f"{user}:{secret}"):
         yield base64.b64encode(text.encode()).decode().rstrip("=")
+
+
+def log_in(daemon: Daemon, token: str) -> tuple[int, str]:
+    """Log in at the preview; returns status, and headers and body of the answer as text."""
+    client = http.client.HTTPConnection(HOST, daemon.config["metrics"]["port"], timeout=5)
+    form = urlencode({"token": token})
+    client.request("POST", "/preview/login", form, {"Content-Type": "application/x-www-form-urlencoded"})
+    answer = client.getresponse()
+    assert answer.status == 303, "the right token"
+    told = answer.status, f"{answer.getheaders()} {answer.read().decode()}"
+    client.close()
+    return told
 
 
 def command_lines() -> str:
@@ -54,13 +71,13 @@ def command_lines() -> str:
 
 
 @pytest.mark.timeout(300)
-@given(passwords=st.lists(SECRETS, min_size=CAMERAS, max_size=CAMERAS, unique=True), broker=PLAIN, token=PLAIN)
+@given(passwords=st.lists(SECRETS, min_size=CAMERAS, max_size=CAMERAS, unique=True), broker=PLAIN, token=TOKENS)
 @settings(max_examples=3, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_secret_comes_out(parts: Parts, passwords: list[str], broker: str, token: str) -> None:
     server = parts.start(Mosquitto(parts.folder("broker"), passwords={"edge": broker}))
     challenge = 'Basic realm="camera"'
     with (
-        FakeCamera(http(challenge=challenge)) as refuses,
+        FakeCamera(cameras_of_tests.http(challenge=challenge)) as refuses,
         FakeCamera(rtsp(challenges=[challenge])) as streams,
         FakeCamera(other_protocol) as mail,
         Subscriber(server.port, user="edge", password=broker) as subscriber,
@@ -81,6 +98,7 @@ def test_no_secret_comes_out(parts: Parts, passwords: list[str], broker: str, to
         config["mqtt"] |= {"username": "edge", "password": "${BROKER_PASSWORD}"}
         config["metrics"]["token"] = {"file": "token"}
         config["log"] = {"level": "debug"}
+        config["preview"] = {"enabled": True}
         config["version"] = 2
         folder = parts.folder("daemon")
         (folder / "token").write_text(f"{token}\n", encoding="utf-8")
@@ -95,6 +113,11 @@ def test_no_secret_comes_out(parts: Parts, passwords: list[str], broker: str, to
         with urllib.request.urlopen(request, timeout=5) as answer:
             metrics = answer.read().decode()
         assert "emotion_edge_camera_up" in metrics
+        for path in ("/preview", "/preview/state"):
+            status, page = daemon.get(path, token)
+            assert status == 200
+            pages.append((status, page))
+        pages.append(log_in(daemon, token))
         running = command_lines()
         daemon.stop()
         eventually(lambda: any("stopped" in str(m.payload) for m in subscriber.messages), 10, "farewell")

@@ -46,6 +46,7 @@ def test_smallest_file_has_defaults_for_the_rest(load):
     assert set(loaded.commands.allow) == {"pause", "resume", "reload", "snapshot"}, "threshold loosens what is reported"
     assert (loaded.homeassistant.discovery, loaded.homeassistant.prefix) == (True, "homeassistant")
     assert (loaded.metrics.host, loaded.metrics.port) == ("127.0.0.1", 9464)
+    assert not loaded.preview.enabled
 
 
 @pytest.mark.parametrize(
@@ -100,6 +101,15 @@ def test_smallest_file_has_defaults_for_the_rest(load):
         (SMALL + "mqtt:\n  password: x\n", 4, "mqtt", "password without a username"),
         (SMALL + "mqtt: 5\n", 4, "mqtt", "must have keys of its own"),
         (SMALL + "metrics:\n  host: 0.0.0.0\n", 4, "metrics", "beyond this machine metrics want a token"),
+        (SMALL + "preview: {enabled: 5}\n", 4, "preview.enabled", "must be true or false"),
+        (
+            SMALL + "metrics: {host: 0.0.0.0, token: none}\npreview: {enabled: true}\n",
+            *(5, "preview", "give metrics.token a long random text"),
+        ),
+        (
+            SMALL + "preview: {enabled: true}\nmetrics: {token: too-short}\n",
+            *(4, "preview", "make it at least 16 characters long"),
+        ),
         (SMALL + "workers: -1\n", 4, "workers", "must be greater than or equal to 0"),
         (SMALL + "workers: 1.5\n", 4, "workers", "must be a whole number"),
         (SMALL + "log_level: loud\n", 4, "log.level", "'debug', 'info', 'warning' or 'error'"),

@@ -54,9 +54,9 @@ class Browser:
 
     @contextmanager
     def view(
-        self, address: str | Path, width: int = 1280, scheme: str = "light", offline: bool = True
+        self, address: str | Path, width: int = 1280, scheme: str = "light", offline: bool = True, rest: bool = True
     ) -> Iterator[View]:
-        """Open a page, without a network unless it is asked for."""
+        """Open a page, without a network unless it is asked for; wait until it `rest`s, which not every page does."""
         context: Any = self._browser.new_context(
             viewport={"width": width, "height": 900},
             color_scheme=scheme,  # type: ignore[arg-type]
@@ -67,7 +67,7 @@ class Browser:
         view.page.on("pageerror", lambda error: view.errors.append(str(error)))
         view.page.on("request", lambda request: view.requests.append(request.url))
         view.page.goto(address.resolve().as_uri() if isinstance(address, Path) else address)
-        view.page.wait_for_load_state("networkidle")
+        view.page.wait_for_load_state("networkidle" if rest else "load")
         yield view
         context.close()
 

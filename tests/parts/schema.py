@@ -43,6 +43,15 @@ def validate(topic: str, document: Any) -> None:
         _validator({"set": "command"}.get(kind, kind)).validate(document)
 
 
+def validate_preview(document: Any) -> None:
+    """Check what the preview's page was told against `edge/schemas/preview-1.json`.
+
+    Raises:
+        jsonschema.ValidationError: it breaks the schema.
+    """
+    _validator("preview").validate(document)
+
+
 @cache
 def _validator(kind: str) -> Draft202012Validator:
     schema = json.loads(resources.files("edge").joinpath(f"schemas/{kind}-1.json").read_text(encoding="utf-8"))
