@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements" / "edge.lock"
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 PROCESSORS = ("x86_64", "aarch64")
+INSTALL = "-m uv pip install --dry-run --require-hashes --only-binary :all:"
 
 
 def pinned():
@@ -53,17 +54,7 @@ def test_nothing_is_missing_for_any_python(tmp_path, processor):
     for python in PYTHONS:
         done = subprocess.run(
             [
-                *(
-                    sys.executable,
-                    "-m",
-                    "uv",
-                    "pip",
-                    "install",
-                    "--dry-run",
-                    "--require-hashes",
-                    "--only-binary",
-                    ":all:",
-                ),
+                *(sys.executable, *INSTALL.split()),
                 *("--target", tmp_path / "none", "--python", sys.executable, "--python-version", python),
                 *("--python-platform", f"{processor}-manylinux_2_28", "--requirement", LOCK),
             ],
