@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.faces import Colour, CropRule
 from edge.litert import Network, RuntimeMissingError
+from edge.regular import read_regular
 
 MODEL_JSON = "model.json"
 LABELS_TXT = "labels.txt"
@@ -104,7 +105,7 @@ def read_bundle(path: Path) -> Bundle:
         BundleError: it cannot be used; says why in one line.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; {REMEDY}") from None
     try:
