@@ -85,6 +85,7 @@ class Publisher:
         self._published = published
         self._cameras = cameras
         self._states: dict[str, bytes] = {}
+        self._to_clear: set[str] = set()
         self._status = f"{self.base}/status"
         self._listeners: dict[str, Listener] = {self._status: self._own_status}
         self._as_published: set[str] = set()
@@ -156,11 +157,13 @@ class Publisher:
                 self._session.tell(topic, payload)
 
     def clear(self, topics: Iterable[str]) -> None:
-        """Clear what is retained on topics, once."""
+        """Clear what is retained on topics, once: now, or at the next connection."""
         with self._lock:
+            if self._session is None:
+                self._to_clear.update(topics)
+                return
             for topic in topics:
-                if self._session is not None:
-                    self._session.tell(topic, b"")
+                self._session.tell(topic, b"")
 
     def forget_camera(self, camera: str) -> None:
         """Keep and retain nothing more of a camera; what cannot be cleared now is at the next connection."""
@@ -255,6 +258,9 @@ class Publisher:
             session.subscribe(self._listeners, self._as_published)
             self._session = session
             self.connected.set()
+            for topic in self._to_clear - self._states.keys():
+                session.tell(topic, b"")
+            self._to_clear.clear()
             for topic, payload in self._states.items():
                 session.tell(topic, payload)
         self._metrics.mqtt_connected.set(1)

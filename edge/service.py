@@ -242,6 +242,11 @@ class Service:
             successor._outbox.claim()
         if new.log != self._settings.log:
             logs.configure(new.log.level, new.log.format)
+        earlier = self._home_assistant.topic
+        if earlier != successor._home_assistant.topic:
+            # Nobody would take it back later. The broker may be away now, or be another one from here on.
+            self._publisher.set_retained(earlier, b"")
+            successor._publisher.clear([earlier])
         self.successor = successor
         log.info("settings: %s changed; everything starts anew", ", ".join(keys))
 
