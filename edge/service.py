@@ -365,6 +365,8 @@ class Service:
         if self.successor is None:
             systemd.notify(STOPPING=1)
         self._commands.stop(STOP_COMMANDS)
+        if self.successor is not None and self.successor._aggregate and not self._aggregate:
+            self._publisher.stop(0.0)  # from here on nobody is told of single faces, not even their end
         deadline = time.monotonic() + STOP_CAMERAS
         for camera in self._cameras:
             camera.stop_reading(max(0.0, deadline - time.monotonic()))

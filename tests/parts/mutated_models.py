@@ -1,7 +1,7 @@
 """Networks with mistakes and the right checksum, tried in children.
 
-`python -m tests.parts.mutated_models FIRST BEYOND` prints what became of each, a line a seed: empty if it runs, why not,
-or `crash`, which is how a child of ours ended.
+`python -m tests.parts.mutated_models FIRST BEYOND` prints what became of each, a line a seed: empty if it runs, why
+not, or `crash`, which is how a child of ours ended.
 """
 
 from __future__ import annotations
