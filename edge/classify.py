@@ -13,6 +13,7 @@ from edge.bundle import Bundle
 from edge.draw import draw_face
 from edge.emotions import Classifier
 from edge.faces import Detector, Image, crop
+from edge.regular import read_regular
 from edge.still import find_faces
 
 
@@ -70,7 +71,7 @@ class PictureClassifier:
 def read_image(path: Path) -> Image:
     """Read a picture as BGR. Raises `ImageError`."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise ImageError(f"{path}: {error.strerror}; name an existing picture") from None
     try:

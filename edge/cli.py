@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import logging
 import os
 import sys
 import tempfile
@@ -32,14 +33,17 @@ from edge.replay import replay as play
 from edge.service import Service
 from edge.settings import Settings, SettingsError, load_settings, place
 from edge.settings_schema import shipped
-from edge.store import OutboxBusyError
+from edge.store import OutboxBusyError, UnreadableError
+from edge.terminal import shown
 from edge.watch import WatchError, watch
 from edge.yunet import DetectorError, read_detector
+
+log = logging.getLogger(__name__)
 
 #: Everything that a user can mend; printed as it is, without a traceback.
 MENDABLE = (
     *(SettingsError, BundleError, DetectorError, ImageError, HttpError, OutboxBusyError, DemoError),
-    *(ReplayError, RuntimeMissingError, WatchError, BenchError),
+    *(ReplayError, RuntimeMissingError, WatchError, BenchError, UnreadableError),
 )
 INTERRUPTED = 130
 #: Of a standard output that takes nothing more.
@@ -92,8 +96,13 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
 
         settings = read()
         logs.configure(settings.log.level, settings.log.format)
-        service = Service(settings, _print_event if print_events or demo else None, read if named else None)
-        code = _run(service, settings, demo)
+        try:
+            service = Service(settings, _print_event if print_events or demo else None, read if named else None)
+            code = _run(service, settings, demo)
+        except MENDABLE as error:
+            for line in str(error).splitlines():
+                log.error("%s", line)
+            code = 2
     # Threads still blocked inside OpenCV must not hold up the end.
     sys.stdout.flush()
     sys.exit(code)
@@ -101,12 +110,10 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
 
 def _run(service: Service, settings: Settings, demo: bool) -> int:
     broker = None
-    if demo:
-        if not broker_answers(settings.mqtt):
-            broker = EmbeddedBroker(settings.mqtt)
-            broker.start()
-        _say_where(settings, embedded=broker is not None)
-    code = service.run()
+    if demo and not broker_answers(settings.mqtt):
+        broker = EmbeddedBroker(settings.mqtt)
+        broker.start()
+    code = service.run(lambda: _say_where(settings, embedded=broker is not None) if demo else None)
     while service.successor is not None:  # a changed settings file asks for a new start of everything
         service = service.successor
         code = service.run()
@@ -130,9 +137,8 @@ def check(config: Path) -> None:
     except DetectorError as error:
         raise SettingsError(f"{place(config, 'detector', 'model')}: {error}") from None
     cameras = ", ".join(settings.cameras)
-    click.echo(
-        f"{config}: good; node {settings.node}, cameras {cameras}, model {bundle.info.name} {bundle.info.version}"
-    )
+    model = f"{bundle.info.name} {bundle.info.version}"
+    click.echo(shown(f"{config}: good; node {settings.node}, cameras {cameras}, model {model}"))
 
 
 @cli.command()
@@ -171,7 +177,7 @@ def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model
     """Print the faces of pictures, with boxes and probabilities; one that cannot be read is named and passed over."""
     if output and len(images) > 1:
         raise click.UsageError("--annotate takes one picture")
-    if output and output.exists() and output.samefile(images[0]):
+    if output and os.path.exists(output) and os.path.exists(images[0]) and output.samefile(images[0]):
         raise click.UsageError("--annotate would overwrite the picture itself; name another file")
     find = PictureClassifier(read_bundle(model), threshold)
     documents = []
@@ -180,7 +186,7 @@ def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model
         try:
             image = read_image(path)
         except ImageError as error:
-            click.echo(str(error), err=True)
+            click.echo(shown(str(error)), err=True)
             unreadable = True
             continue
         portraits = find(image)
@@ -189,7 +195,7 @@ def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model
         if output:
             write_image(output, annotate(image, portraits))
         if not as_json:
-            click.echo(f"{path}: {len(faces) or 'no'} face{'' if len(faces) == 1 else 's'}")
+            click.echo(f"{shown(str(path))}: {len(faces) or 'no'} face{'' if len(faces) == 1 else 's'}")
             for portrait in portraits:
                 click.echo(f"  {_portrait_line(portrait.box, portrait.confidence, portrait.probabilities)}")
     if as_json:
@@ -222,7 +228,7 @@ def _portrait_line(box: tuple[float, ...], confidence: float, probabilities: dic
     x, y, width, height = (round(value) for value in box)
     ranked = sorted(probabilities.items(), key=lambda item: -item[1])
     emotions = ", ".join(f"{label} {100 * value:.0f} %" for label, value in ranked if value >= 0.01)
-    return f"{width}×{height} at {x},{y}, confidence {confidence:.2f}: {emotions}"
+    return shown(f"{width}×{height} at {x},{y}, confidence {confidence:.2f}: {emotions}")
 
 
 def _say_where(settings: Settings, embedded: bool) -> None:
@@ -234,7 +240,7 @@ def _say_where(settings: Settings, embedded: bool) -> None:
     if settings.preview.enabled:
         click.echo(f"preview  http://{settings.metrics.host}:{settings.metrics.port}/preview")
     for name, camera in settings.cameras.items():
-        click.echo(f"camera   {name}: {camera.source}")
+        click.echo(shown(f"camera   {name}: {camera.source}"))
     click.echo("events, as they are published (Ctrl-C ends):")
 
 
@@ -263,7 +269,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except MENDABLE as error:
-        click.echo(str(error), err=True)
+        click.echo(shown(str(error), keep="\n"), err=True)
         sys.exit(2)
     except OSError as error:
         if error.errno not in UNWRITABLE:

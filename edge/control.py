@@ -123,8 +123,13 @@ class Control:
         if arguments.get("detector.threshold", 1) < self._keep:
             raise CommandError(f"arguments: detector.threshold must not be below detector.keep, {self._keep:g}")
         changes = {THRESHOLDS[name]: float(value) for name, value in arguments.items()}
-        for each in self._chosen(camera):
-            each.change_rules(replace(each.rules, **changes))
+        changed = [(each, replace(each.rules, **changes)) for each in self._chosen(camera)]
+        for each, rules in changed:
+            if rules.exit > rules.enter:
+                text = f"tracking.exit, {rules.exit:g}, must not be above tracking.enter, {rules.enter:g}"
+                raise CommandError(f"arguments: camera {each.name}: {text}")
+        for each, rules in changed:
+            each.change_rules(rules)
         return {}
 
     def _read_model(self, camera: str | None, arguments: dict[str, Any]) -> dict[str, Any]:

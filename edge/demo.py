@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import socket
 import threading
 from collections.abc import Callable
@@ -31,11 +32,12 @@ def demo_settings(source: str | None) -> Settings:
         camera = CameraSettings(source=source) if source else CameraSettings(source=str(CLIP), loop=True)
     except ValidationError as error:
         reason = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise DemoError(f"source: {reason}, in a settings file: --config FILE") from None
+        where = " of a settings file, which --config names" if "keys username" in reason else ""
+        raise DemoError(f"--source: {reason}{where}") from None
     path = Path(camera.source)
-    if camera.recorded and not (path.is_file() if camera.kind == "file" else path.is_dir()):
+    if camera.recorded and not (os.path.isfile(path) if camera.kind == "file" else os.path.isdir(path)):
         raise DemoError(
-            f"source: {path}: no such file; name a video file, a folder/, an rtsp:// address or a webcam's index"
+            f"--source: {path}: no such file; name a video file, a folder/, an rtsp:// address or a webcam's index"
         )
     return Settings(cameras={CAMERA: camera}, preview=PreviewSettings(enabled=True))
 

@@ -39,20 +39,23 @@ class HomeAssistant:
         settings: of the node.
         version: of the daemon.
         publisher: sends it.
+
+    Attributes:
+        topic: where the node is announced.
     """
 
     def __init__(self, settings: Settings, version: str, publisher: Publisher) -> None:
         self._settings = settings
         self._version = version
         self._publisher = publisher
-        self._topic = f"{settings.homeassistant.prefix}/device/{settings.node}/config"
+        self.topic = f"{settings.homeassistant.prefix}/device/{settings.node}/config"
         self._lock = threading.Lock()
         self._document: dict[str, Any] = {}
         if settings.homeassistant.discovery:
             publisher.listen(f"{settings.homeassistant.prefix}/status", self._on_status)
-            publisher.listen(self._topic, self._on_earlier)
+            publisher.listen(self.topic, self._on_earlier)
         else:
-            publisher.listen(self._topic, self._on_unwanted)
+            publisher.listen(self.topic, self._on_unwanted)
 
     def announce(self, labels: Sequence[str]) -> None:
         """Say what there is, with these emotions."""
@@ -93,10 +96,10 @@ class HomeAssistant:
         """Clear what an earlier run announced, now that nothing is to be: what is retained would stay for ever."""
         if message.retain and message.payload:
             log.info("Home Assistant: the node is taken back")
-            self._publisher.clear([self._topic])
+            self._publisher.clear([self.topic])
 
     def _send(self, document: dict[str, Any]) -> None:
-        self._publisher.set_retained(self._topic, json.dumps(document, separators=(",", ":")).encode())
+        self._publisher.set_retained(self.topic, json.dumps(document, separators=(",", ":")).encode())
 
 
 def discovery(settings: Settings, labels: Sequence[str], version: str) -> dict[str, Any]:

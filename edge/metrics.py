@@ -185,6 +185,10 @@ class Metrics:
         labels = ({"camera": camera, "reason": reason} for reason in ("failed", "timeout"))
         return int(sum(self.registry.get_sample_value(name, each) or 0 for each in labels))
 
+    def refused(self) -> int:
+        """Return how many messages the broker refused for good."""
+        return int(self.registry.get_sample_value(f"{PREFIX}_events_dropped_total", {"reason": "refused"}) or 0)
+
     def reconnect(self, camera: str, reason: str) -> None:
         """Count a source that gives frames again, after it was lost for `reason`."""
         self._bound(self._reconnects, camera, reason).inc()

@@ -85,6 +85,8 @@ class Publisher:
         self._published = published
         self._cameras = cameras
         self._states: dict[str, bytes] = {}
+        self._to_clear: set[str] = set()
+        self._summaries: dict[str, bytes] = {}
         self._status = f"{self.base}/status"
         self._listeners: dict[str, Listener] = {self._status: self._own_status}
         self._as_published: set[str] = set()
@@ -156,11 +158,13 @@ class Publisher:
                 self._session.tell(topic, payload)
 
     def clear(self, topics: Iterable[str]) -> None:
-        """Clear what is retained on topics, once."""
+        """Clear what is retained on topics, once: now, or at the next connection."""
         with self._lock:
+            if self._session is None:
+                self._to_clear.update(topics)
+                return
             for topic in topics:
-                if self._session is not None:
-                    self._session.tell(topic, b"")
+                self._session.tell(topic, b"")
 
     def forget_camera(self, camera: str) -> None:
         """Keep and retain nothing more of a camera; what cannot be cleared now is at the next connection."""
@@ -168,6 +172,7 @@ class Publisher:
         with self._lock:
             for topic in topics:
                 self._states.pop(topic, None)
+                self._summaries.pop(topic, None)
         self.clear(topics)
 
     def states(self) -> dict[str, bytes]:
@@ -255,7 +260,12 @@ class Publisher:
             session.subscribe(self._listeners, self._as_published)
             self._session = session
             self.connected.set()
-            for topic, payload in self._states.items():
+            # The last summaries too, which a broker can have forgotten: newer ones that wait come after them.
+            retained = {**self._states, **self._summaries}
+            for topic in self._to_clear - retained.keys():
+                session.tell(topic, b"")
+            self._to_clear.clear()
+            for topic, payload in retained.items():
                 session.tell(topic, payload)
         self._metrics.mqtt_connected.set(1)
         while not session.gone.is_set() and not self._leave.is_set():
@@ -285,7 +295,13 @@ class Publisher:
         """The broker has the message."""
         self._metrics.publish_ack.observe(seconds)
         message = self._outbox.acknowledge(message_id)
-        if message is not None and message.kind == "event" and self._published is not None:
+        if message is None:
+            return
+        if message.kind == "summary":
+            with self._lock:
+                if message.camera in self._cameras:
+                    self._summaries[f"{self.base}/{message.camera}/summary"] = message.payload
+        elif self._published is not None:
             self._published(decode_event(message.payload))
 
     def refused(self, message_id: str, reason: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ from edge.metrics import Metrics
 from edge.mqtt import Publisher
 from edge.outbox import Outbox
 from edge.settings import Settings, SettingsError, load_settings
-from edge.store import Lock, Remains, Store, remove_damaged
+from edge.store import Lock, Store, look_into, remove_damaged
+from edge.terminal import shown
 
 STOP = 2.0
 of_outbox = config_option("Settings file; it names the outbox.")
@@ -33,16 +35,23 @@ def outbox() -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_messages(config: Path, refused: bool, as_json: bool) -> None:
     """List the messages in the order they will be sent; the daemon may be running."""
-    remains = Remains(load_settings(config).outbox.path)
+    path = load_settings(config).outbox.path
+    remains = look_into(path)
     found = (
         (({"reason": reason}, message) for message, reason in remains.refused())
         if refused
         else (({"made": rfc3339(row.made)}, row.message) for row in remains.rows())
     )
+    count = 0
     for about, message in found:
         line = {**about, "camera": message.camera, "kind": message.kind, "id": message.id}
-        payload = json.loads(message.payload)
-        click.echo(json.dumps({**line, "payload": payload}) if as_json else "  ".join(line.values()))
+        count += 1
+        if as_json:
+            click.echo(json.dumps({**line, "payload": json.loads(message.payload)}))
+        else:
+            click.echo(shown("  ".join(line.values())))
+    if not count:
+        click.echo(shown(f"{path}: nothing {'was refused' if refused else 'waits'}"), err=True)
     remains.close()
 
 
@@ -64,7 +73,9 @@ def drain(config: Path, timeout: float) -> None:
     queue.wait_empty(timeout)
     left = publisher.stop(STOP)
     queue.stop(STOP)
-    click.echo(f"{waiting - left} messages delivered, {left} left")
+    refused = metrics.refused()
+    more = f", {refused} refused for good" if refused else ""
+    click.echo(f"{waiting - left - refused} messages delivered, {left} left{more}")
     sys.exit(1 if left else 0)
 
 
@@ -75,11 +86,11 @@ def purge(config: Path, yes: bool) -> None:
     """Delete what waits, what was refused, and damaged files that were set aside; the daemon must be stopped."""
     settings = load_settings(config)
     path = settings.outbox.path
-    if not path.exists():
-        click.echo(f"{path}: there is none")
+    if not os.path.exists(path):
+        click.echo(shown(f"{path}: there is none"))
         return
     if not yes:
-        click.confirm(f"delete everything that waits in {path}?", abort=True)
+        click.confirm(shown(f"delete everything that waits in {path}?"), abort=True)
     lock = Lock(path)
     click.echo(f"{_empty(path, settings)} messages deleted")
     lock.release()

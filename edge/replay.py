@@ -6,6 +6,7 @@ file's own, and where to look in a frame is decided by a fixed number of frames 
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -144,7 +145,7 @@ def replay_settings(file: Path, config: Path | None, camera: str | None, workers
         ReplayError: there is no such file or camera.
         SettingsError: `config` cannot be used.
     """
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ReplayError(f"{file}: no such file; name a video file")
     if camera and not config:
         raise ReplayError(f"--camera {camera} needs the settings that it stands in; name them with --config")

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from edge.addresses import usable_path
+
 VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 FOLDER = "CREDENTIALS_DIRECTORY"
 #: Characters of a file with a secret, at most.
@@ -17,20 +19,24 @@ def secret(value: object, folder: Path) -> object:
     """Return a secret as text, looked up where `value` says; anything else as it is.
 
     Args:
-        value: text, `${NAME}`, `{file: …}` or `{credential: …}`.
+        value: text, `${NAME}` alone, `{file: …}` or `{credential: …}`.
         folder: from which the path of a file counts.
 
     Raises:
         ValueError: there is none at that place; the message says how to mend that, and nothing of the content.
     """
     if isinstance(value, str):
-        named = VARIABLE.fullmatch(value)
+        named = VARIABLE.search(value)
+        if named and named[0] != value:
+            raise ValueError(
+                "${NAME} must stand alone; a secret that has such characters itself goes into a {file: path}"
+            )
         return _of_environment(named[1]) if named else value
     if isinstance(value, Mapping):
         if set(value) == {"file"}:
-            return _content(folder / str(value["file"]))
+            return _content(folder / usable_path(str(value["file"])))
         if set(value) == {"credential"}:
-            return _content(_credentials() / Path(str(value["credential"])).name)
+            return _content(_credentials() / Path(usable_path(str(value["credential"]))).name)
         raise ValueError("must be text, ${NAME} of the environment, {file: path} or {credential: name}")
     return value
 

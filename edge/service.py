@@ -8,8 +8,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import FrameType
 
 import cv2
 
@@ -30,6 +28,7 @@ from edge.outbox import Outbox
 from edge.pipeline import Analyser, Pipeline
 from edge.preview.pages import Preview
 from edge.settings import Settings, SettingsError
+from edge.signals import Signals
 from edge.store import OutboxBusyError
 from edge.yunet import DetectorError, read_detector
 
@@ -44,13 +43,6 @@ DELIVER = 10.0
 STOP_COMMANDS, STOP_CAMERAS, STOP_WORKERS, STOP_BROKER = 0.3, 0.3, 0.4, 0.8
 #: Seconds that a stop gives to the disk, which an ailing one may need.
 STOP_OUTBOX = 2.0
-
-
-@dataclass
-class Asked:
-    """What a signal asked for; no event, whose lock the thread may hold that the signal interrupts."""
-
-    reload: bool = False
 
 
 class Service:
@@ -84,7 +76,7 @@ class Service:
         self._yunet = read_detector(settings.detector.model)
         bundle = self._model.bundle
         self._stopping = threading.Event()
-        self._asked = Asked()
+        self._signals = Signals()
         self._aggregate = settings.privacy == "aggregate"
         self._summary_period = settings.summary.period
         self._metrics = Metrics(settings.node, __version__)
@@ -134,19 +126,22 @@ class Service:
         self._stuck: set[str] = set()
         self._status_at, self._status_frames = time.monotonic(), 0
 
-    def run(self) -> int:
+    def run(self, started: Callable[[], object] = lambda: None) -> int:
         """Run until a signal, the end of every file, or a failure; returns the exit code.
+
+        Args:
+            started: called once nothing can keep it from starting any more.
 
         Raises:
             HttpError: the metrics' address cannot be listened on.
             OutboxBusyError: another daemon uses the outbox file.
         """
         cv2.setNumThreads(1)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._on_signal)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._signals.heard)
         self._outbox.start(keep_events=not self._aggregate)
         self._http.start()
-        signal.signal(signal.SIGHUP, self._on_hangup)
+        started()
         self._control.restore(self._may_resume)
         self._say_online()
         self._publisher.start()
@@ -180,12 +175,11 @@ class Service:
     def _supervise(self) -> None:
         tick = min(TICK, systemd.watchdog_seconds() or TICK)
         summary_at = time.monotonic() + self._summary_period
-        while not self._stopping.wait(tick) and not self._failed():
+        while not self._stop_asked(tick) and not self._failed():
             now = time.monotonic()
             self._check(now)
-            asked = self._asked.reload
+            asked = self._signals.take_hangup()
             if asked:
-                self._asked.reload = False  # first, so that what is asked for from here on is not lost
                 self._check_settings()
             self._check_model(asked)
             if self.successor is not None:
@@ -205,6 +199,14 @@ class Service:
                 log.info("every file has been played to its end")
                 self._deliver()
                 return
+
+    def _stop_asked(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds for a signal; tells whether one asked for the end."""
+        number = self._signals.wait(timeout)
+        if number is not None and not self._stopping.is_set():
+            log.info("stopping on %s", signal.Signals(number).name)
+            self._stopping.set()
+        return self._stopping.is_set()
 
     def _tell_status(self, now: float) -> None:
         """Tell systemd what is going on, with rates since the last time."""
@@ -241,11 +243,16 @@ class Service:
             trial.start()
             trial.stop()
         successor = Service(new, self._published, self._reread)
-        successor._stopping, successor._asked = self._stopping, self._asked  # a signal in between is for it too
+        successor._stopping, successor._signals = self._stopping, self._signals  # a signal in between is for it too
         if new.outbox.path.resolve() != self._settings.outbox.path.resolve():
             successor._outbox.claim()
         if new.log != self._settings.log:
             logs.configure(new.log.level, new.log.format)
+        earlier = self._home_assistant.topic
+        if earlier != successor._home_assistant.topic:
+            # Nobody would take it back later. The broker may be away now, or be another one from here on.
+            self._publisher.set_retained(earlier, b"")
+            successor._publisher.clear([earlier])
         self.successor = successor
         log.info("settings: %s changed; everything starts anew", ", ".join(keys))
 
@@ -352,7 +359,7 @@ class Service:
     def _deliver(self) -> None:
         """Give the broker time to take the events of files that have ended."""
         deadline = time.monotonic() + DELIVER
-        while len(self._outbox) and time.monotonic() < deadline and not self._stopping.wait(0.1):
+        while len(self._outbox) and time.monotonic() < deadline and not self._stop_asked(0.1):
             pass
 
     def _failed(self) -> bool:
@@ -369,6 +376,8 @@ class Service:
         if self.successor is None:
             systemd.notify(STOPPING=1)
         self._commands.stop(STOP_COMMANDS)
+        if self.successor is not None and self.successor._aggregate and not self._aggregate:
+            self._publisher.stop(0.0)  # from here on nobody is told of single faces, not even their end
         deadline = time.monotonic() + STOP_CAMERAS
         for camera in self._cameras:
             camera.stop_reading(max(0.0, deadline - time.monotonic()))
@@ -387,10 +396,3 @@ class Service:
 
     def _ready(self) -> bool:
         return self._publisher.connected.is_set() and not self._stopping.is_set()
-
-    def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
-        self._asked.reload = True
-
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        log.info("stopping on %s", signal.Signals(number).name)
-        self._stopping.set()

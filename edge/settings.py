@@ -28,26 +28,13 @@ from pydantic import (
 from typing_extensions import Self
 from yaml.constructor import SafeConstructor
 
+from edge.addresses import CONTROL, TOPIC, host_and_port, only_a_host, usable_path
 from edge.bundle import DEFAULT_MODEL
 from edge.migrations import VersionError, migrate
 from edge.schedule import INTERVAL
 from edge.secret import secret
+from edge.terminal import shown
 from edge.tracking import Rules
-
-
-def _only_a_host(value: str) -> str:
-    if re.search(r"[\s/@]", value):
-        raise ValueError(
-            "must be a host's name or address alone, without mqtt:// or a path; the port is a key of its own"
-        )
-    return value
-
-
-def _host_and_port(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or not 1 <= int(port) <= 65535:
-        raise ValueError("must be host:port, such as 192.168.1.3:1883")
-    return f"{_only_a_host(host)}:{port}"
 
 
 def _polygons(value: Any) -> Any:
@@ -81,14 +68,15 @@ Name = Annotated[
     StringConstraints(pattern=NAME),
     _matching(NAME, "a name consists of a-z, 0-9, _ and -, at most 64 of them"),
 ]
-Host = Annotated[str, StringConstraints(min_length=1, max_length=253), AfterValidator(_only_a_host)]
+Host = Annotated[str, StringConstraints(min_length=1, max_length=253), AfterValidator(only_a_host)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Topic = Annotated[
     str,
-    StringConstraints(pattern=r"^[^+#\s/]+(/[^+#\s/]+)*$"),
-    _matching(r"[^+#\s/]+(/[^+#\s/]+)*", "a topic has no +, # or blanks, and no / at its beginning or end"),
+    StringConstraints(pattern=f"^{TOPIC}$", max_length=255),
+    _matching(TOPIC, "a topic has no +, # or blanks, no $ at its beginning, and no / at its beginning or end"),
 ]
 Command = Literal["pause", "resume", "reload", "threshold", "snapshot"]
+UsablePath = Annotated[Path, AfterValidator(usable_path)]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
 Polygons = Annotated[tuple[tuple[tuple[float, float], ...], ...], BeforeValidator(_polygons)]
 NETWORK_SCHEMES = ("rtsp", "rtsps", "http", "https")
@@ -96,6 +84,10 @@ ENCRYPTED_SCHEMES = ("rtsps", "https")
 LARGEST_INDEX = 255
 #: Characters of a token that nobody finds by trying, if they were drawn at random.
 SHORTEST_TOKEN = 16
+ALPN = r"[\x21-\x7e]{1,255}"
+#: Bytes of a user name or password, at most, because MQTT has no room for more.
+LONGEST_LOGIN = 65_535
+WEB_PATH = r"/[^\s\x00-\x1f\x7f]*"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -128,6 +120,9 @@ class _Login(_Section):
     def _complete(self) -> Self:
         if self.password is not None and self.username is None:
             raise ValueError("a password without a username; give both or neither")
+        words = (self.username, self.password.get_secret_value() if self.password else None)
+        if any(len(word.encode()) > LONGEST_LOGIN for word in words if word):
+            raise ValueError(f"username and password have {LONGEST_LOGIN} bytes at most")
         return self
 
 
@@ -139,7 +134,7 @@ class TlsSettings(_Section):
         insecure: take any certificate.
     """
 
-    ca: Path | None = None
+    ca: UsablePath | None = None
     insecure: bool = False
 
     @model_validator(mode="after")
@@ -172,7 +167,7 @@ class CameraSettings(_Login):
         motion: least share of the picture that must have changed for a frame to be analysed; 0 for every frame.
     """
 
-    source: str = Field(min_length=1)
+    source: str = Field(min_length=1, max_length=4096)
     tls: TlsSettings = TlsSettings()
     pace: Literal["realtime", "fast"] = "realtime"
     loop: bool = False
@@ -192,6 +187,8 @@ class CameraSettings(_Login):
     @field_validator("source")
     @classmethod
     def _no_login(cls, value: str) -> str:
+        if CONTROL.search(value):
+            raise ValueError("a source has no control characters such as tabs or line breaks")
         parts = _split(value)
         if "://" in value and parts.scheme not in NETWORK_SCHEMES:
             raise ValueError(f"no known kind of address; use one of {', '.join(NETWORK_SCHEMES)}")
@@ -203,7 +200,7 @@ class CameraSettings(_Login):
             raise ValueError(f"no webcam has this index; use 0 to {LARGEST_INDEX}")
         if value.startswith("picamera:") and not re.fullmatch(r"picamera:[0-9]", value):
             raise ValueError("no such camera; use picamera or picamera:0")
-        return value
+        return value if parts.scheme in NETWORK_SCHEMES else usable_path(value)
 
     @model_validator(mode="after")
     def _keys_have_a_use(self) -> Self:
@@ -259,16 +256,16 @@ class DetectorSettings(_Section):
             expected are looked at. 0 for the whole of every frame.
     """
 
-    model: Path | None = None
+    model: UsablePath | None = None
     threshold: float = Field(0.45, gt=0, lt=1)
-    keep: float = Field(0.3, gt=0, lt=1)
+    keep: float = Field(0.3, gt=0, lt=1, validate_default=True)
     interval: float = Field(INTERVAL, ge=0, le=60)
 
     @field_validator("keep")
     @classmethod
     def _below(cls, value: float, info: ValidationInfo) -> float:
         if value > info.data.get("threshold", 1):
-            raise ValueError("must not be above detector.threshold")
+            raise ValueError(f"{value:g} must not be above detector.threshold; lower the one or raise the other")
         return value
 
 
@@ -279,8 +276,15 @@ class TrackingSettings(_Section):
     lost: Seconds = 2.0
     smoothing: Seconds = 0.6
     enter: float = Field(0.5, gt=0, lt=1)
-    exit: float = Field(0.4, gt=0, lt=1)
+    exit: float = Field(0.4, gt=0, lt=1, validate_default=True)
     dwell: float = Field(0.5, ge=0, le=60)
+
+    @field_validator("exit")
+    @classmethod
+    def _below(cls, value: float, info: ValidationInfo) -> float:
+        if value > info.data.get("enter", 1):
+            raise ValueError(f"{value:g} must not be above tracking.enter; lower the one or raise the other")
+        return value
 
 
 class MqttTlsSettings(_Section):
@@ -294,10 +298,12 @@ class MqttTlsSettings(_Section):
         insecure: take any certificate.
     """
 
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    alpn: tuple[Annotated[str, StringConstraints(min_length=1, max_length=255)], ...] = ()
+    ca: UsablePath | None = None
+    certificate: UsablePath | None = None
+    key: UsablePath | None = None
+    alpn: tuple[
+        Annotated[str, StringConstraints(pattern=f"^{ALPN}$"), _matching(ALPN, "must be plain letters")], ...
+    ] = ()
     insecure: bool = False
 
     @model_validator(mode="after")
@@ -326,11 +332,11 @@ class MqttSettings(_Login):
 
     host: Host = "127.0.0.1"
     port: Port = 1883
-    fallbacks: tuple[Annotated[str, AfterValidator(_host_and_port)], ...] = ()
+    fallbacks: tuple[Annotated[str, AfterValidator(host_and_port)], ...] = ()
     tls: MqttTlsSettings | None = None
     transport: Literal["tcp", "websockets"] = "tcp"
     path: Annotated[
-        str, StringConstraints(pattern=r"^/\S*$"), _matching(r"/\S*", "a path begins with / and has no blanks")
+        str, StringConstraints(pattern=f"^{WEB_PATH}$"), _matching(WEB_PATH, "a path begins with / and has no blanks")
     ] = "/mqtt"
     base: Topic = "emotion"
     keepalive: int = Field(30, ge=5, le=3600)
@@ -352,7 +358,7 @@ class OutboxSettings(_Section):
         max_days: that an event waits.
     """
 
-    path: Path = Field(default_factory=lambda: default_outbox())
+    path: UsablePath = Field(default_factory=lambda: default_outbox())
     durability: Literal["full", "normal"] = "full"
     max_megabytes: float = Field(64.0, ge=0.1, le=10_000)
     max_days: float = Field(7.0, gt=0, le=365)
@@ -459,7 +465,7 @@ class Settings(_Section):
     version: Literal[2] = 2
     node: Name = Field(default_factory=default_node)
     cameras: dict[Name, CameraSettings] = Field(min_length=1)
-    model: Path = DEFAULT_MODEL
+    model: UsablePath = DEFAULT_MODEL
     workers: int = Field(0, ge=0, le=64)
     detector: DetectorSettings = DetectorSettings()
     tracking: TrackingSettings = TrackingSettings()
@@ -510,6 +516,7 @@ PLAIN = {
     "model_type": "must have keys of its own below it; emotion-edge example shows them",
     "path_type": "must be a path, as text",
     "too_short": "needs at least one entry",
+    "string_too_long": "is too long; shorten it",
 }
 
 
@@ -537,7 +544,7 @@ def load_settings(path: Path) -> Settings:
 def place(path: Path, *keys: str) -> str:
     """Return where in a settings file that was loaded a key stands, for the beginning of a message about it."""
     root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    return f"{path}:{_line(root, list(keys))}: {'.'.join(keys)}"
+    return shown(f"{path}:{_line(root, list(keys))}: {'.'.join(keys)}")
 
 
 def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
@@ -550,7 +557,7 @@ def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
         raise SettingsError(f"{path}: {error.strerror}; name an existing file, see emotion-edge example") from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-        _refuse_doubled_keys(root, path)
+        _check_nodes(root, path)
         _migrate(root, path)
         return root, None if root is None else SafeConstructor().construct_document(root)
     except SettingsError:
@@ -618,20 +625,20 @@ def _missing_files(settings: Settings, path: Path, root: yaml.Node | None) -> li
     """Return a message for each file that a camera or the broker needs and that is not there."""
     messages = []
     for key, file in (settings.mqtt.tls.files if settings.mqtt.tls else {}).items():
-        if not file.is_file():
+        if not os.path.isfile(file):
             problem = f"{file}: no such file; name an existing one"
             messages.append(_message(path, root, ("mqtt", "tls", key), problem, "value_error"))
     for name, camera in settings.cameras.items():
         keys: tuple[str, ...] = ("cameras", name, "source")
         problem = ""
-        if camera.kind == "file" and not Path(camera.source).is_file():
-            is_folder = Path(camera.source).is_dir()
+        if camera.kind == "file" and not os.path.isfile(camera.source):
+            is_folder = os.path.isdir(camera.source)
             problem = "is a folder; put a slash at its end" if is_folder else "no such file; name an existing one"
-        elif camera.kind == "images" and not Path(camera.source).is_dir():
+        elif camera.kind == "images" and not os.path.isdir(camera.source):
             problem = "no such folder; name an existing one"
         if problem:
             messages.append(_message(path, root, keys, f"{camera.source}: {problem}", "value_error"))
-        if camera.tls.ca is not None and not camera.tls.ca.is_file():
+        if camera.tls.ca is not None and not os.path.isfile(camera.tls.ca):
             problem = f"{camera.tls.ca}: no such file; name an existing one"
             messages.append(_message(path, root, ("cameras", name, "tls", "ca"), problem, "value_error"))
     return messages
@@ -649,7 +656,7 @@ def _yaml_message(path: Path, error: yaml.YAMLError) -> str:
 def _message(path: Path, root: yaml.Node | None, keys: tuple[int | str, ...], message: str, kind: str) -> str:
     text = PLAIN.get(kind, message.removeprefix("Value error, ").replace("Input should be", "must be"))
     names = [str(key) for key in keys if key != "[key]"]
-    return f"{path}:{_line(root, names)}: {'.'.join(names)}: {text}"
+    return shown(f"{path}:{_line(root, names)}: {'.'.join(names)}: {text}")
 
 
 def _line(root: yaml.Node | None, names: list[str]) -> int:
@@ -667,15 +674,21 @@ def _line(root: yaml.Node | None, names: list[str]) -> int:
     return line
 
 
-def _refuse_doubled_keys(node: yaml.Node | None, path: Path) -> None:
+def _check_nodes(node: yaml.Node | None, path: Path) -> None:
+    """Refuse what YAML lets pass and no key can mean: a key that stands twice, half of a character."""
+    if isinstance(node, yaml.ScalarNode) and any("\ud800" <= each <= "\udfff" for each in node.value):
+        line = node.start_mark.line + 1
+        raise SettingsError(shown(f"{path}:{line}: half of a character, such as \\ud800; write the character itself"))
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
-            _refuse_doubled_keys(item, path)
+            _check_nodes(item, path)
     if not isinstance(node, yaml.MappingNode):
         return
     seen: set[str] = set()
     for key, value in node.value:
         if str(key.value) in seen:
-            raise SettingsError(f"{path}:{key.start_mark.line + 1}: {key.value}: stands here twice; remove one")
+            where = f"{path}:{key.start_mark.line + 1}: {key.value}"
+            raise SettingsError(shown(f"{where}: stands here twice; remove one"))
         seen.add(str(key.value))
-        _refuse_doubled_keys(value, path)
+        _check_nodes(key, path)
+        _check_nodes(value, path)

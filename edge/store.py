@@ -56,6 +56,10 @@ class ForeignFileError(OutboxBusyError):
     """The file is not an outbox, but somebody's; the message says what to do."""
 
 
+class UnreadableError(OSError):
+    """The file cannot be read; the message says why."""
+
+
 @dataclass(frozen=True)
 class Message:
     """What is to be published: `<base>/<node>/<camera>/<kind>`."""
@@ -242,8 +246,7 @@ class Lock:
     """
 
     def __init__(self, path: Path) -> None:
-        if path.exists() and not path.is_file():
-            raise _foreign(path, "is no regular file")
+        _refuse_irregular(path)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = path.with_name(f"{path.name}.lock")
         self._file = name.open("ab")
@@ -263,6 +266,36 @@ class Lock:
     def release(self) -> None:
         """Let others have the file."""
         self._file.close()
+
+
+def _refuse_irregular(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise _foreign(path, "is no regular file")
+
+
+def look_into(path: Path) -> Remains:
+    """Open an outbox file to look at what it holds, in use or not; one that is not there holds nothing.
+
+    Raises:
+        ForeignFileError: there is something else.
+        UnreadableError: it cannot be read.
+    """
+    try:
+        _refuse_irregular(path)
+        if is_foreign(path):
+            raise _foreign(path, "is no outbox")
+        there = path.exists()
+    except OutboxBusyError:
+        raise
+    except OSError as error:
+        remedy = "mend outbox.path, or look as the user that runs the daemon"
+        raise UnreadableError(f"outbox.path: {path}: {error.strerror}; {remedy}") from None
+    remains = Remains(path)
+    if there and not remains.readable:
+        raise UnreadableError(
+            f"outbox.path: {path}: nothing of it can be read; see its {path.name}.damaged-… beside it"
+        )
+    return remains
 
 
 def is_foreign(path: Path) -> bool:
@@ -301,10 +334,14 @@ class Remains:
 
     Args:
         path: of the file.
+
+    Attributes:
+        readable: whether it could be opened at all.
     """
 
     def __init__(self, path: Path) -> None:
         self._connection = _connect_to_read(path)
+        self.readable = self._connection is not None
 
     def meta(self) -> dict[str, Any]:
         """Return what the last run noted, as far as it can be read."""

@@ -10,6 +10,7 @@ import numpy as np
 
 from edge.blazeface import Floats, Image
 from edge.faces import Face
+from edge.regular import read_regular
 
 #: Longer side at which pictures are looked at: faces from about 1/30 of it upwards are found.
 SIDE = 320
@@ -33,7 +34,7 @@ def read_detector(path: Path | None) -> bytes | None:
     if path is None:
         return None
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise DetectorError(f"{path}: {error.strerror}; {_REMEDY}") from None
     plain = np.full((SIDE // 2, SIDE, 3), 128, np.uint8)

@@ -36,7 +36,10 @@ from tests.parts.subscriber import Subscriber
 
 REFUSALS = ((0x87, "not authorised"), (0x97, "quota exceeded"), (0x99, "payload invalid"))
 STATUS = "emotion/test/status"
-RETAINED = {STATUS, "emotion/test/cam/status", "emotion/test/cam/emotion", "homeassistant/device/test/config"}
+RETAINED = {
+    *(STATUS, *(f"emotion/test/cam/{kind}" for kind in ("status", "emotion", "summary"))),
+    "homeassistant/device/test/config",
+}
 
 
 def broker_down(folder: Path, short: bool) -> Iterator[Row]:
@@ -116,9 +119,12 @@ def drain(folder: Path, short: bool) -> Iterator[Row]:
 def forgetful_broker(folder: Path, short: bool) -> Iterator[Row]:
     """A broker comes back and has forgotten what was retained; then a last will comes late."""
     del short
-    with Delivery(folder, persists=False) as run, run.daemon as daemon:
+    # The next summary would come too late to be taken for the one that was forgotten.
+    with Delivery(folder, persists=False, summary={"period": 12}) as run, run.daemon as daemon:
         daemon.wait_for_ready()
         run.wait_made(5)
+        with Subscriber(run.broker.port) as subscriber:
+            subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/summary", 30)
         lines = len(daemon.lines())
         run.broker.kill()
         run.broker.start()

@@ -28,7 +28,7 @@ CHATTER = "INFO: Created TensorFlow Lite XNNPACK delegate for CPU."
 def emotion_edge(*arguments, folder=ROOT, **environment):
     """Run the command; returns exit code, stdout and the lines of stderr that are ours."""
     result = subprocess.run(
-        [sys.executable, "-m", "edge.cli", *map(str, arguments)],
+        [sys.executable, "-m", "edge", *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
@@ -144,8 +144,83 @@ def test_taken_metrics_port_is_one_line(config):
         code, out, err = emotion_edge("run", "--config", config(metrics={"port": port}, mqtt={"port": free_port()}))
     assert (code, out) == (2, "")
     assert [line for line in err if "metrics.port" in line] == [
-        f"{HOST}:{port}: Address already in use; choose another metrics.port"
+        f"ERROR {HOST}:{port}: Address already in use; choose another metrics.port"
     ]
+
+
+def test_what_keeps_it_from_starting_is_json_if_the_log_is(config):
+    with socket.create_server((HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        path = config(metrics={"port": port}, mqtt={"port": free_port()}, log={"format": "json"})
+        code, out, err = emotion_edge("run", "--config", path)
+    assert (code, out) == (2, "")
+    assert "choose another metrics.port" in [json.loads(line) for line in err][-1]["message"]
+
+
+def test_second_demo_says_what_is_in_the_way_and_nothing_before(config):
+    with socket.create_server((HOST, 0)) as taken, socket.create_server((HOST, 0)) as broker:
+        ports = {"metrics": {"port": taken.getsockname()[1]}, "mqtt": {"port": broker.getsockname()[1]}}
+        code, out, err = emotion_edge("run", "--demo", "--config", config(**ports))
+    assert (code, out) == (2, "")
+    assert "choose another metrics.port" in err[-1]
+
+
+def closing(redirections, *arguments):
+    """Run the command with standard streams closed; returns exit code and stderr."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" "$@" {redirections}', sys.executable, "-m", "edge", *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    return done.returncode, [line for line in done.stderr.splitlines() if line != CHATTER]
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("check {config}", 0), ("classify {picture}", 0), ("outbox ls -c {config}", 0), ("check none.yaml", 2)],
+)
+def test_closed_output_ends_in_no_traceback(config, picture, command, code):
+    arguments = command.format(config=config(), picture=picture).split()
+    found, err = closing(">&-", *arguments)
+    assert (found, len(err)) == (code, code // 2 + ("outbox" in command)), err
+
+
+def test_all_streams_closed(picture):
+    assert closing(">&- 2>&- <&-", "classify", picture) == (0, [])
+
+
+def test_what_could_steer_the_terminal_is_written_out(config, tmp_path):
+    odd = tmp_path / "\x1b[2J.png"
+    write_image(tmp_path / "a.png", np.full((80, 80, 3), 90, np.uint8))
+    (tmp_path / "a.png").rename(odd)
+    shown = str(tmp_path / r"\x1b[2J.png")
+    assert classify(odd).output == f"{shown}: no faces\n"
+    assert emotion_edge("classify", tmp_path / "\x1bgone.png")[2] == [
+        f"{tmp_path}/\\x1bgone.png: No such file or directory; name an existing picture"
+    ]
+    settings = config()
+    settings.rename(tmp_path / "\x9b1m.yaml")
+    code, out, _ = emotion_edge("check", tmp_path / "\x9b1m.yaml")
+    assert code == 0
+    assert out.startswith(f"{tmp_path}/\\x9b1m.yaml: good")
+
+
+@pytest.mark.parametrize("command", ["classify {fifo}", "classify {picture} --model {fifo}"])
+def test_a_pipe_is_not_waited_for(picture, tmp_path, command):
+    os.mkfifo(tmp_path / "fifo")
+    code, _, err = emotion_edge(*command.format(picture=picture, fifo=tmp_path / "fifo").split())
+    assert (code, len(err)) == (2, 1)
+    assert err[0].startswith(f"{tmp_path / 'fifo'}: No regular file; ")
+
+
+def test_paths_too_long_are_one_line(picture):
+    long = "x" * 5000
+    for arguments in (["check"], ["replay"], ["classify", picture, "--annotate"]):
+        code, _, err = emotion_edge(*arguments, long)
+        assert (code, len(err)) == (2, 1), arguments
 
 
 @pytest.mark.parametrize(
@@ -320,7 +395,7 @@ def test_demo_leaves_the_outbox_of_a_daemon_alone(config, tmp_path, monkeypatch,
             used.extend([settings.outbox.path, *([reread().outbox.path] if reread else [])])
             assert used[0].parent.is_dir()
 
-        def run(self):
+        def run(self, _started):
             return 0
 
     monkeypatch.setattr("edge.cli.Service", Ends)
@@ -345,7 +420,7 @@ def test_demo_leaves_the_outbox_of_a_daemon_alone(config, tmp_path, monkeypatch,
 def test_output_that_cannot_be_written_is_one_line(picture, arguments):
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "edge.cli", *arguments, *([str(picture)] if "classify" in arguments else [])],
+            [sys.executable, "-m", "edge", *arguments, *([str(picture)] if "classify" in arguments else [])],
             cwd=ROOT,
             stdout=full,
             stderr=subprocess.PIPE,

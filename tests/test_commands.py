@@ -217,6 +217,14 @@ def test_what_is_no_command_is_answered_with_what_is_wrong(make, payload, name, 
     assert asked.counts() == {"refused": 1}
 
 
+def test_what_was_carried_out_is_a_line_of_the_log(make, caplog):
+    caplog.set_level("INFO")
+    asked = make()
+    asked.ask({"id": "1", "command": "reload"})
+    assert asked.answer()["ok"] is True
+    eventually(lambda: "commands: reload of the node carried out" in caplog.text, 5, "line", lambda: caplog.text)
+
+
 def test_what_is_not_allowed_is_answered_with_the_key_that_allows_it(make):
     asked = make(allow=("pause",))
     asked.ask({"id": "1", "command": "threshold", "arguments": {"tracking.enter": 0.1}})

@@ -34,9 +34,9 @@ def test_hooks_run_what_make_test_installs():
 
 def test_the_workflow_calls_make_test_and_its_actions_are_pinned():
     workflow = yaml.safe_load((ROOT / ".github/workflows/test.yml").read_text())
-    steps = workflow["jobs"]["test"]["steps"]
-    assert steps[-1]["run"] == "make test"
-    actions = [step["uses"] for step in steps if "uses" in step]
+    jobs = workflow["jobs"]
+    assert {name: job["steps"][-1]["run"] for name, job in jobs.items()} == {"test": "make test", "audit": "make audit"}
+    actions = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
     assert actions
     assert all(re.fullmatch(r"[\w./-]+@v\d+\.\d+\.\d+", action) for action in actions)
 

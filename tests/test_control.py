@@ -148,6 +148,8 @@ def test_thresholds_of_one_camera_or_all(make):
         ({"tracking.enter": True}, "between 0 and 1"),
         ({"detector.threshold": 0.29}, "not be below detector.keep, 0.3"),
         ({"tracking.enter": 0.6, "tracking.exit": 2}, "between 0 and 1"),
+        ({"tracking.enter": 0.39}, "camera door: tracking.exit, 0.4, must not be above tracking.enter, 0.39"),
+        ({"tracking.exit": 0.7, "tracking.enter": 0.6}, "must not be above tracking.enter"),
     ],
 )
 def test_thresholds_that_are_none_change_nothing(make, arguments, says):

@@ -20,12 +20,15 @@ def test_demo_plays_the_clip_for_ever_or_the_source_once():
     assert (other.kind, other.loop) == ("webcam", False)
 
 
-@pytest.mark.parametrize("source", ["rtsp://viewer:hunter2@host/x", "rtsp://host:port/x", "rtmp://host/x", "none.mp4"])
+@pytest.mark.parametrize(
+    "source", ["rtsp://viewer:hunter2@host/x", "rtsp://host:port/x", "rtmp://host/x", "none.mp4", "x" * 300]
+)
 def test_bad_source_is_one_line_without_secrets(source):
-    with pytest.raises(DemoError, match="source: ") as caught:
+    with pytest.raises(DemoError, match=r"^--source: ") as caught:
         demo_settings(source)
     assert "\n" not in str(caught.value)
     assert "hunter2" not in str(caught.value)
+    assert ("settings file" in str(caught.value)) is ("hunter2" in source), "the keys are those of a settings file"
 
 
 def test_embedded_broker_listens_until_it_is_stopped():

@@ -79,6 +79,17 @@ def test_lines_for_people(tmp_path: Path) -> None:
     assert " → " in lines[-1]
 
 
+@pytest.mark.parametrize(
+    ("path", "says"), [("/proc/none/outbox.db", "nothing can be written in /proc"), ("clip.mp4/outbox.db", "Not a dir")]
+)
+def test_a_folder_that_cannot_be_made_is_no_full_disk(tmp_path: Path, path: str, says: str) -> None:
+    (tmp_path / "clip.mp4").touch()
+    found = disk(OutboxSettings(path=tmp_path / path))
+    assert found.state == "failure"
+    assert says in found.text
+    assert "free" not in found.text
+
+
 def test_mistakes_in_the_settings_are_findings(tmp_path: Path) -> None:
     code, found = examine(tmp_path, workers=-1)
     assert code == 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable
 from functools import partial
@@ -55,10 +54,16 @@ def test_every_alert_says_what_to_do() -> None:
             assert rule["labels"]["severity"] in ("warning", "critical")
 
 
-def test_prometheus_takes_the_configuration(tmp_path: Path) -> None:
-    recipe = shutil.copytree(RECIPE, tmp_path / "prometheus")
-    (recipe / "token").write_text(TOKEN)
-    assert promtool_check_config(recipe / "prometheus.yml") == ""
+def test_prometheus_takes_the_configuration_as_the_readme_installs_it(tmp_path: Path) -> None:
+    commands = [line.strip() for line in (RECIPE / "README.md").read_text().splitlines() if line.startswith("    ")]
+    assert (commands[-2].split()[0], commands[-1].split()[0]) == ("promtool", "systemctl")
+    target = tmp_path / "prometheus"
+    script = "\n".join(commands[:-1]).replace("/etc/prometheus", str(target)).replace("-g prometheus ", "")
+    done = subprocess.run(["/bin/sh", "-ec", script], cwd=RECIPE, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (target / "token").stat().st_mode & 0o777 == 0o640
+    (target / "token").unlink()
+    assert "token" in promtool_check_config(target / "prometheus.yml"), "it does look for the file"
 
 
 @pytest.mark.timeout(600)

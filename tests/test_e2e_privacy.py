@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from tests.conftest import Parts
 from tests.parts import eventually
 from tests.parts.broker import Mosquitto
 from tests.parts.daemon import Daemon
@@ -84,6 +89,49 @@ def test_nothing_about_single_faces_leaves_the_daemon(
         assert not EMOTION.search(page)
         assert not ABOUT_FACES.search(page)
     assert b'"probabilities"' not in stored
+
+
+@pytest.mark.parametrize("broker_answers", [False, True])
+def test_switched_on_while_it_runs(
+    tmp_path: Path,
+    parts: Parts,
+    broker: Mosquitto,
+    subscriber: Subscriber,
+    start_daemon: Callable[..., Daemon],
+    broker_answers: bool,
+) -> None:
+    config = settings_for(broker, cam=flicker_camera(flickering(tmp_path / "pictures")))
+    daemon = start_daemon({**config, "tracking": TRACKING})
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/emotion" and m.payload["faces"] > 0, 30)
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/event", 30)
+    if not broker_answers:
+        broker.freeze()
+        made = daemon.value("emotion_edge_events_total")
+        eventually(lambda: daemon.value("emotion_edge_events_total") > made + 20, 20, "events that wait")
+        eventually(lambda: b'"probabilities"' in _stored(daemon), 20, "events on the disk")
+    daemon.config["privacy"] = "aggregate"
+    daemon.write_config()
+    lines = len(daemon.lines())
+    os.kill(daemon.pid, signal.SIGHUP)
+    daemon.wait_for_log("settings: privacy changed; everything starts anew", 20, start=lines)
+    # What was under way when the broker froze it takes now: that was sent before.
+    broker.thaw()
+    daemon.wait_for_log("connected .MQTT", 40, start=lines)
+    later = len(subscriber.messages)
+    eventually(lambda: daemon.value("emotion_edge_frames_analysed_total") > 5, 30, "frames analysed")
+    eventually(lambda: b'"probabilities"' not in _stored(daemon), 10, "nothing of single faces on the disk")
+    daemon.stop()
+    late = parts.start(Subscriber(broker.port))
+    late.wait_for(lambda m: m.topic == "emotion/test/status", 10)
+    late.publish("emotion/test/cam/status", {"state": "online"})
+    late.wait_for(lambda m: m.topic == "emotion/test/cam/status" and not m.retain, 10)
+    retained = {m.topic: m.payload for m in late.messages if m.retain}
+    assert "emotion/test/cam/emotion" not in retained
+    kinds = {key.rpartition("_")[2] for key in retained["homeassistant/device/test/config"]["components"]}
+    assert kinds == {"online", "pause"}
+    events = [m.payload for m in subscriber.on("emotion/test/cam/event")]
+    assert not [event for event in events if event["reason"] == "stopped"], "not even their end"
+    assert not [m for m in subscriber.messages[later:] if m.topic == "emotion/test/cam/event"]
 
 
 def _gone(message: Message) -> bool:

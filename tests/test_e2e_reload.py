@@ -174,3 +174,27 @@ def test_summaries_of_a_removed_camera_that_waited_for_the_broker_are_not_retain
     eventually(lambda: "emotion/test/gone/status" not in retained(), 10, "what is retained taken back", daemon.tail)
     assert not [topic for topic in retained() if "/gone/" in topic]
     assert daemon.stop() == 0
+
+
+@pytest.mark.parametrize("broker_away", [False, True])
+def test_a_renamed_node_is_announced_by_its_new_name_alone(
+    broker: Mosquitto, start_daemon: Callable[..., Daemon], broker_away: bool
+) -> None:
+    daemon = start_daemon(settings_for(broker, cam=FILE))
+    daemon.wait_for_ready()
+    if broker_away:
+        broker.stop()
+    daemon.config["node"] = "renamed"
+    daemon.wait_for_log("settings: node changed; everything starts anew", start=reload(daemon))
+    if broker_away:
+        broker.start()
+
+    def announced() -> set[str]:
+        with Subscriber(broker.port, ("homeassistant/device/+/config", "last")) as late:
+            late.publish("last", {})
+            late.wait_for(lambda m: m.topic == "last", 10)
+            return {message.topic for message in late.messages if message.retain}
+
+    expected = {"homeassistant/device/renamed/config"}
+    eventually(lambda: announced() == expected, 30, "announcement of the new name alone", announced)
+    assert daemon.stop() == 0

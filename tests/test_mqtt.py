@@ -177,6 +177,31 @@ def test_last_values_come_again_after_a_broker_that_forgot_them(parts, node):
     assert one.gauge() == 1
 
 
+@pytest.mark.own_messages
+def test_the_last_summary_comes_again_after_a_broker_that_forgot_it(parts, node):
+    """Within 5 s: a reconnect is tried within 1 s or 2, and it is among the first that is said."""
+    broker = parts.start(Mosquitto(parts.folder("forgetful")))
+    one = node(broker.port)
+    for number in (1, 2):
+        one.outbox.put_message(Message(f"s{number}", "camera", "summary", b'{"number":%d}' % number))
+    one.outbox.put_message(Message("g", "gone", "summary", b'{"number":3}'))
+    one.start()
+    eventually(lambda: len(one.outbox) == 0, 10, "delivery")
+    for forgotten in (False, True):
+        broker.kill()
+        eventually(lambda: not one.connected(), 10, "lost connection")
+        broker.start()
+        eventually(one.connected, 10, "new connection")
+        settle(one, broker.port, str(forgotten))
+        with Subscriber(broker.port) as late:
+            late.wait_for(lambda m: m.topic == STATUS, 10)
+            late.publish("last", b"1")
+            late.wait_for(lambda m: m.topic == "last", 10)
+            found = [(m.topic, m.payload) for m in late.messages if m.topic.endswith("/summary")]
+        assert found == ([] if forgotten else [("emotion/node/camera/summary", {"number": 2})])
+        one.publisher.forget_camera("camera")
+
+
 def test_events_of_an_outage_arrive_in_order(broker, subscriber, node):
     one = node(broker.port)
     one.start()
@@ -382,6 +407,49 @@ def test_broker_of_311_gets_events_too(node, caplog):
     eventually(lambda: len(one.published) == 3, 10, "acknowledged events")
     assert one.publisher.stop(2) == 0
     embedded.stop()
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [b"\x20\x03\x00\x84\x00", b"\x20\x02\x00\x01"],
+    ids=["0x84, as MQTT 5 has it", "0x01, as MQTT 3.1.1 has it"],
+)
+def test_a_broker_that_refuses_version_5_gets_311_at_once_and_from_then_on(node, caplog, refusal):
+    caplog.set_level(logging.INFO, logger="edge")
+    with StubbornBroker(lambda _: 0, refuse_5=refusal) as old:
+        one = node(old.port)
+        one.start()
+        one.put(1)
+        eventually(lambda: len(one.published) == 1, 10, "event", lambda: caplog.text)
+        one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
+        eventually(lambda: len(old.versions) >= 3 and one.connected(), 10, "another connection")
+        assert old.versions == [5, 4, 4]
+        assert old.connections[1] - old.connections[0] < edge.client.ANSWER_TIMEOUT, "at once"
+        one.publisher.stop(1)
+    assert f"broker {HOST}:{old.port}: speaks no MQTT 5, using 3.1.1" in caplog.text
+
+
+def test_no_more_events_are_under_way_than_the_window_holds(node):
+    """What a connection can deliver twice; and paho has nothing that waits within it."""
+    with StubbornBroker(lambda topic: None if topic.endswith("/event") else 0) as stubborn:
+        one = node(stubborn.port)
+        one.start()
+        one.put(*range(1, 101))
+
+        def sent():
+            return [topic for topic in stubborn.published if topic.endswith("/event")]
+
+        eventually(lambda: len(sent()) == edge.session.WINDOW, 10, "full window", sent)
+        for number in range(3):  # what comes after them is not held up, and brings no more of them along
+            topic = f"camera/state-{number}"
+            one.publisher.set_state(topic, b"{}")
+            eventually(lambda t=topic: f"emotion/node/{t}" in stubborn.published, 10, "state")
+        assert len(sent()) == edge.session.WINDOW
+        assert len(one.outbox) == 100
+        client = one.publisher._session.client
+        assert len([m for m in client._out_messages.values() if m.topic.endswith("/event")]) == edge.session.WINDOW
+        assert client._inflight_messages >= edge.session.WINDOW, "all of them are sent, none waits in paho's queue"
+        one.publisher.stop(0.1)
 
 
 def clashes(caplog):

@@ -10,6 +10,7 @@ from edge.cli import cli
 from edge.outbox import Outbox
 from edge.summary import Summary
 from tests.parts import eventually
+from tests.parts.broker import Mosquitto
 from tests.parts.samples import make_event
 from tests.parts.schema import validate_event
 from tests.parts.settings import settings_for
@@ -61,11 +62,49 @@ def test_ls_of_an_outbox_in_use(make):
     daemon.stop(5)
 
 
-def test_ls_without_a_file_says_nothing(make):
-    run = make()
+@pytest.mark.parametrize("there", [True, False])
+def test_ls_of_nothing_says_so_beside_the_output(make, there):
+    run = make(count=0)
+    if not there:
+        run.path.unlink()
+    for arguments, says in (
+        ([], "nothing waits"),
+        (["--json"], "nothing waits"),
+        (["--refused"], "nothing was refused"),
+    ):
+        result = run("ls", *arguments)
+        assert (result.stdout, result.stderr, result.exit_code) == ("", f"{run.path}: {says}\n", 0)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda path: path.mkdir(), "is no regular file"),
+        (lambda path: path.write_bytes(b"not SQLite at all"), "nothing of it can be read"),
+    ],
+)
+def test_ls_of_what_is_no_outbox_is_a_mistake(make, spoil, says):
+    run = make(count=0)
     run.path.unlink()
+    spoil(run.path)
     result = run("ls")
-    assert (result.output, result.exit_code) == ("", 0)
+    assert result.stdout == ""
+    assert str(result.exception).startswith(f"outbox.path: {run.path}: ")
+    assert says in str(result.exception)
+
+
+def test_ls_where_no_file_can_be_is_a_mistake(make, tmp_path):
+    (tmp_path / "file").touch()
+    run = make(count=0)
+    (tmp_path / "edge.yaml").write_text("cameras: {a: {source: 0}}\noutbox: {path: file/outbox.db}\n")
+    assert "Not a directory; mend outbox.path" in str(run("ls").exception)
+
+
+def test_drain_does_not_count_as_delivered_what_the_broker_refused(make, parts):
+    broker = parts.start(Mosquitto(parts.folder("small"), max_packet_size=300))
+    run = make(broker)
+    result = run("drain")
+    assert result.output.splitlines()[-1] == "0 messages delivered, 0 left, 2 refused for good"
 
 
 def test_drain_sends_what_waits(make, broker, subscriber):
@@ -74,7 +113,7 @@ def test_drain_sends_what_waits(make, broker, subscriber):
     assert result.output.splitlines()[-1] == "2 messages delivered, 0 left"
     assert result.exit_code == 0
     eventually(lambda: len(subscriber.on("emotion/test/camera/event")) == 2, 10, "events")
-    assert run("ls").output == ""
+    assert run("ls").stdout == ""
 
 
 def test_drain_drops_nothing_however_much_waits(make, broker, subscriber, monkeypatch):
@@ -112,8 +151,8 @@ def test_purge_asks_and_leaves_no_trace(make):
     assert run("purge", text="n\n").exit_code == 1
     assert len(run("ls").output.splitlines()) == 2
     assert "2 messages deleted" in run("purge", text="y\n").output
-    assert run("ls").output == ""
-    assert run("ls", "--refused").output == ""
+    assert run("ls").stdout == ""
+    assert run("ls", "--refused").stdout == ""
     assert make_event(2).id.encode() not in run.path.read_bytes()
     assert not damaged.exists()
 

@@ -65,6 +65,39 @@ def test_smallest_file_has_defaults_for_the_rest(load):
         (SMALL + "    min_face: 40\n", 4, "cameras.door.min_face", "less than 1"),
         (SMALL + "    motion: 1\n", 4, "cameras.door.motion", "less than 1"),
         (SMALL + "    tls: {insecure: true}\n", 2, "cameras.door", "rtsps:// or https://"),
+        *(
+            (f"cameras:\n  door:\n    source: {source}\n", 3, "cameras.door.source", says)
+            for source, says in (
+                ("x" * 5000, "shorten it"),
+                ("x" * 3000, "too long for a path"),
+                ("~/visit.mp4", "~ does not stand for a folder"),
+                ('"a\\0b.mp4"', "no control characters"),
+                ('"rtsp://host/\\e[2J"', "no control characters"),
+            )
+        ),
+        *(
+            (SMALL + f"{section}:\n  {key}: {path}\n", 5, f"{section}.{key}", says)
+            for section, key in (("outbox", "path"), ("detector", "model"))
+            for path, says in (
+                ('"a\\0b"', "no control characters"),
+                ("~/x", "~ does not stand for a folder"),
+                ("x" * 5000, "too long for a path"),
+            )
+        ),
+        (SMALL + 'model: "a\\0b"\n', 4, "model", "no control characters"),
+        (SMALL + "mqtt:\n  host: 1.2.3.4:1883\n", 5, "mqtt.host", "the port is a key of its own"),
+        (SMALL + "mqtt:\n  host: '[::1]'\n", 5, "mqtt.host", "name or address alone"),
+        (SMALL + "mqtt:\n  fallbacks: ['a:b:1883']\n", 5, "mqtt.fallbacks.0", "name or address alone"),
+        (SMALL + "mqtt:\n  base: $SYS/x\n", 5, "mqtt.base", "no $ at its beginning"),
+        (SMALL + 'mqtt:\n  base: "a\\0b"\n', 5, "mqtt.base", "a topic has no +"),
+        (SMALL + f"mqtt:\n  base: {'x' * 256}\n", 5, "mqtt.base", "shorten it"),
+        (SMALL + "homeassistant:\n  prefix: $x\n", 5, "homeassistant.prefix", "no $ at its beginning"),
+        (SMALL + f"mqtt:\n  username: {'ü' * 33_000}\n", 4, "mqtt", "65535 bytes at most"),
+        (SMALL + "mqtt:\n  tls: {alpn: [ü]}\n", 5, "mqtt.tls.alpn.0", "must be plain letters"),
+        (SMALL + "detector:\n  threshold: 0.2\n", 4, "detector.keep", "0.3 must not be above detector.threshold"),
+        (SMALL + "detector:\n  keep: 0.6\n", 5, "detector.keep", "0.6 must not be above detector.threshold"),
+        (SMALL + "tracking:\n  enter: 0.3\n", 4, "tracking.exit", "0.4 must not be above tracking.enter"),
+        (SMALL + '"a\\e[2J": 1\n', 4, r"a\x1b[2J", "unknown key"),
         (SMALL + "mqtt:\n  host: mqtt://foo\n", 5, "mqtt.host", "name or address alone"),
         (SMALL + "mqtt:\n  host: foo/bar\n", 5, "mqtt.host", "name or address alone"),
         ("cameras:\n  door:\n    source: -1\n", 3, "cameras.door.source", "no webcam"),
@@ -172,6 +205,7 @@ def test_every_mistake_has_its_line(load):
         (b"node: \xff\xfe\n", ":1", "UTF-8"),
         (b"node: \x00\n", ":1", "mend the YAML"),
         ("? [a, b]\n: c\n", ":1", "mend the YAML"),
+        (SMALL + 'mqtt:\n  username: "\\ud800"\n', ":5", "half of a character"),
         ("node: 2026-13-45\n" + SMALL, "", "put it in quotes"),
         ("node: !!int x\n" + SMALL, "", "put it in quotes"),
         ("cameras: &a\n  door: *a\n", "", "nested"),
@@ -284,6 +318,11 @@ def test_relative_paths_count_from_the_files_folder(load, tmp_path, tmp_path_fac
     assert [camera.source for camera in loaded.cameras.values()] == sources
     assert loaded.cameras["d"].kind == "images"
     assert loaded.cameras["e"].tls.ca == tmp_path / "ca.pem"
+
+
+def test_addresses_of_version_6(load):
+    loaded = load(SMALL + "mqtt:\n  host: ::1\n  fallbacks: ['[::1]:1884', 'fe80::1%eth0:1885']\n")
+    assert loaded.mqtt.addresses == [("::1", 1883), ("::1", 1884), ("fe80::1%eth0", 1885)]
 
 
 def test_settings_cannot_be_changed(load):

@@ -173,6 +173,17 @@ def test_worst_layers_are_named_in_one_line(monkeypatch):
     assert worst_layers(None, None) == "a (90% lost), b (45% lost), c (30% lost)"
 
 
+def test_a_network_whose_layers_the_runtime_refuses_is_one_line(crops, monkeypatch):
+    def refuse(_):
+        raise RuntimeError("XNNPACK delegate failed to reshape runtime\nNode number 35 failed to invoke.")
+
+    monkeypatch.setattr("tensorflow.lite.experimental.QuantizationDebugger.run", refuse)
+    model = build(Architecture(kind="lenet", stages=(8,)), (32, 32, 1), 8)
+    with pytest.raises(QuantisationError, match=r"compared .*\(XNNPACK delegate failed to reshape runtime\); "):
+        layer_errors(model, crops)
+    assert worst_layers(model, crops).startswith("not known, its layers cannot be compared")
+
+
 def test_every_layer_with_weights_is_measured(crops):
     model = build(Architecture(kind="inception", stages=(16,), blocks=1), (32, 32, 1), 8)
     names = {each.name for each in layer_errors(model, crops)}

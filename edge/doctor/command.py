@@ -21,6 +21,7 @@ from edge.doctor.machine import disk, machine, port, readable_by_all
 from edge.emotions import Classifier
 from edge.litert import RuntimeMissingError
 from edge.settings import Settings, SettingsError, load_settings
+from edge.terminal import shown
 from edge.yunet import DetectorError, read_detector
 
 COLOURS: dict[State, str] = {"ok": "green", "warning": "yellow", "failure": "red"}
@@ -40,13 +41,13 @@ def doctor(config: Path, as_json: bool) -> None:
         if not as_json:
             click.echo(f"{click.style(f'{finding.state:8}', fg=COLOURS[finding.state])} {line(finding)}")
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in found], indent=2, ensure_ascii=False))
+        click.echo(json.dumps([asdict(finding) for finding in found], indent=2))
     sys.exit(any(finding.state == "failure" for finding in found))
 
 
 def line(finding: Finding) -> str:
     """Return a finding as one line, without its state."""
-    return f"{finding.subject}: {finding.text}" + (f" → {finding.remedy}" if finding.remedy else "")
+    return shown(f"{finding.subject}: {finding.text}" + (f" → {finding.remedy}" if finding.remedy else ""))
 
 
 def examine(config: Path) -> Iterator[Finding]:

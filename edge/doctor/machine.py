@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -52,11 +53,16 @@ def clock_state() -> int | None:
 def disk(settings: OutboxSettings) -> Finding:
     """Look whether events can wait where the outbox is to be."""
     folder = settings.path.parent
-    existing = next(each for each in (folder, *folder.parents) if each.exists())
+    existing = next(each for each in (folder, *folder.parents) if os.path.exists(each))
     where = f"{settings.path}"
-    if not os.access(existing, os.W_OK | os.X_OK) or (settings.path.exists() and not os.access(settings.path, os.W_OK)):
-        remedy = "name another outbox.path, or look as the user that runs the daemon"
-        return failure("disk", f"{where}: {existing} cannot be written to by this user", remedy)
+    remedy = "name another outbox.path, or look as the user that runs the daemon"
+    try:
+        # Rights do not tell: root has them where nobody can write, as on a read-only disk or in /proc.
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        return failure("disk", f"{where}: nothing can be written in {existing}: {error.strerror}", remedy)
+    if os.path.exists(settings.path) and not os.access(settings.path, os.W_OK):
+        return failure("disk", f"{where}: this user may not write to it", remedy)
     free, wanted = shutil.disk_usage(existing).free, LEAST_DISK + 2 * settings.max_megabytes * MEGABYTE
     text = f"{where}: {free / MEGABYTE:,.0f} MiB free"
     if free < LEAST_DISK:

@@ -1,4 +1,4 @@
-"""A broker for one thing that Mosquitto does not do: answer publishes as the test wants, or not at all."""
+"""A broker for what Mosquitto does not do: answer publishes as the test wants or not at all, and refuse MQTT 5."""
 
 from __future__ import annotations
 
@@ -10,26 +10,38 @@ from types import TracebackType
 
 from tests.parts import HOST
 
-CONNECT, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PING, DISCONNECT = 1, 3, 8, 10, 12, 14
+PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PING = 3, 8, 10, 12
 
 
 class StubbornBroker:
-    """Accepts MQTT 5 connections and answers everything but publishes, which `answer` decides on.
+    """Accepts connections and answers everything but publishes, which `answer` decides on.
 
     Args:
         answer: gets the topic of a publish; returns the reason code of its PUBACK, none for no PUBACK.
         grant: gets a topic filter; returns the reason code of its subscription.
-        welcome: the reason code that each connection gets.
+        welcome: the reason code that each connection of MQTT 5 gets.
+        refuse_5: what a connection of MQTT 5 gets instead, before it is closed; one of 3.1.1 is accepted.
+
+    Attributes:
+        connections: when each asked to be accepted, monotonic seconds.
+        versions: of MQTT, that each asked for: 4 is 3.1.1.
+        published: the topics of what was published.
     """
 
     def __init__(
-        self, answer: Callable[[str], int | None], grant: Callable[[str], int] = lambda _topic: 1, welcome: int = 0
+        self,
+        answer: Callable[[str], int | None],
+        grant: Callable[[str], int] = lambda _topic: 1,
+        welcome: int = 0,
+        refuse_5: bytes = b"",
     ) -> None:
         self.connections: list[float] = []
+        self.versions: list[int] = []
         self.published: list[str] = []
         self._answer = answer
         self._grant = grant
         self._welcome = welcome
+        self._refuse_5 = refuse_5
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
@@ -46,21 +58,27 @@ class StubbornBroker:
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection, connection.makefile("rb") as stream:
+                head = stream.read(1)
+                version = stream.read(_length(stream.read))[6]  # behind the length and the name of the protocol
+                self.connections.append(time.monotonic())
+                self.versions.append(version)
+                if version == 5 and self._refuse_5:
+                    connection.sendall(self._refuse_5)
+                    return
+                connection.sendall(bytes([0x20, 3, 0, self._welcome, 0]) if version == 5 else b"\x20\x02\x00\x00")
                 while head := stream.read(1):
-                    self._handle(connection, head[0], stream.read(_length(stream.read)))
+                    self._handle(connection, head[0], stream.read(_length(stream.read)), version)
         except (OSError, IndexError):
             return
 
-    def _handle(self, connection: socket.socket, head: int, body: bytes) -> None:
+    def _handle(self, connection: socket.socket, head: int, body: bytes, version: int) -> None:
         kind = head >> 4
-        if kind == CONNECT:
-            self.connections.append(time.monotonic())
-            connection.sendall(bytes([0x20, 3, 0, self._welcome, 0]))
-        elif kind == SUBSCRIBE:
-            reasons = bytes(self._grant(topic) for topic in _filters(body[3:]))  # behind number and no properties
-            connection.sendall(bytes([0x90, 3 + len(reasons)]) + body[:2] + b"\x00" + reasons)
+        none = b"\x00" if version == 5 else b""  # properties
+        if kind == SUBSCRIBE:
+            reasons = bytes(self._grant(topic) for topic in _filters(body[2 + len(none) :]))
+            connection.sendall(bytes([0x90, 2 + len(none) + len(reasons)]) + body[:2] + none + reasons)
         elif kind == UNSUBSCRIBE:
-            connection.sendall(b"\xb0\x04" + body[:2] + b"\x00\x00")
+            connection.sendall(b"\xb0\x04" + body[:2] + b"\x00\x00" if version == 5 else b"\xb0\x02" + body[:2])
         elif kind == PING:
             connection.sendall(b"\xd0\x00")
         elif kind == PUBLISH:
@@ -69,7 +87,8 @@ class StubbornBroker:
             self.published.append(topic)
             reason = self._answer(topic)
             if reason is not None:
-                connection.sendall(b"\x40\x04" + body[2 + size : 4 + size] + bytes([reason, 0]))
+                reasons = bytes([reason, 0]) if version == 5 else b""
+                connection.sendall(bytes([0x40, 2 + len(reasons)]) + body[2 + size : 4 + size] + reasons)
 
     def __enter__(self) -> StubbornBroker:
         threading.Thread(target=self._accept, daemon=True).start()

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainer.conversion.quantise import int8_converter
+from trainer import first_line
+from trainer.conversion.quantise import QuantisationError, int8_converter
 from trainer.data.inputs import normalise
 from trainer.quiet import silence
 
@@ -48,21 +49,30 @@ def layer_errors(model: keras.Model, crops: npt.NDArray[np.uint8]) -> list[Layer
     Args:
         model: the float32 network.
         crops: uint8 (n, size, size), or with 3 channels, training faces.
+
+    Raises:
+        QuantisationError: the runtime refuses the network with its quantised layers laid open, as it can a badly
+            trained one.
     """
     entrance = keras.Input(batch_shape=(1, *model.input_shape[1:]))
     twin = keras.models.clone_model(model, input_tensors=entrance)
     twin.set_weights(model.get_weights())
     inputs = normalise(crops[:FACES])
     lite = tf.lite.experimental
-    with silence(), np.errstate(invalid="ignore"):
-        debugger = lite.QuantizationDebugger(
-            converter=int8_converter(twin, crops),
-            debug_dataset=lambda: ([one[None]] for one in inputs),
-            debug_options=lite.QuantizationDebugOptions(layer_direct_compare_metrics={"lost": lost}),
-        )
-        debugger.run()
-        table = io.StringIO()
-        debugger.layer_statistics_dump(table)
+    table = io.StringIO()
+    try:
+        with silence(), np.errstate(invalid="ignore"):
+            debugger = lite.QuantizationDebugger(
+                converter=int8_converter(twin, crops),
+                debug_dataset=lambda: ([one[None]] for one in inputs),
+                debug_options=lite.QuantizationDebugOptions(layer_direct_compare_metrics={"lost": lost}),
+            )
+            debugger.run()
+            debugger.layer_statistics_dump(table)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        raise QuantisationError(
+            f"its layers cannot be compared in int8 and float ({first_line(error)}); train it longer, or anew"
+        ) from None
     table.seek(0)
     names = [layer.name for layer in model.layers]
     found = [
@@ -73,8 +83,11 @@ def layer_errors(model: keras.Model, crops: npt.NDArray[np.uint8]) -> list[Layer
 
 
 def worst_layers(model: keras.Model, crops: npt.NDArray[np.uint8]) -> str:
-    """Name the worst few layers of a float32 network in one line, see `layer_errors`."""
-    return ", ".join(map(str, layer_errors(model, crops)[:NAMED]))
+    """Name the worst few layers of a float32 network in one line, see `layer_errors`, or say why they are not known."""
+    try:
+        return ", ".join(map(str, layer_errors(model, crops)[:NAMED]))
+    except QuantisationError as error:
+        return f"not known, {error}"
 
 
 def lost(exact: npt.NDArray[np.float32], levels: npt.NDArray[np.int8], scale: float, zero: int) -> float:
