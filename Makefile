@@ -22,7 +22,7 @@ TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium strace systemd l
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint faults bench soak fleet model teachers evaluate lock audit tools clean
+.PHONY: help run test lint faults bench soak fleet deb booted model teachers evaluate lock audit tools clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -52,6 +52,13 @@ soak: $(STAMPS)/test tools ## what grows while a daemon runs for half an hour; H
 
 fleet: $(STAMPS)/test tools ## many nodes, sites, a centre and consumers on this machine, see deploy/fleet/; SHORT=1
 	@$(BIN)/python -m deploy.fleet.prove $(if $(SHORT),--short)
+
+deb: $(STAMPS)/venv ## the Debian package in dist/; ARCH=arm64, FOR=python3.13 for another processor or Python
+	@$(BIN)/python -m deploy.deb.build $(if $(ARCH),--architecture $(ARCH)) $(if $(FOR),--python $(FOR))
+
+booted: $(STAMPS)/test tools ## the package on a Debian that systemd-nspawn boots, a row a proof; wants root, five minutes
+	@deploy/apt.sh debootstrap systemd-container
+	@$(BIN)/python -m pytest -n 0 -v tests/booted
 
 model: $(STAMPS)/test ## train the shipped model again, in an hour or more; SHIP=1 puts it in place
 	@$(TRAINER) train --config $(MODEL) $(if $(SHIP),--ship)
