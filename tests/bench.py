@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -12,7 +13,7 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from tests.parts.analysis import side_by_side
 from tests.parts.clocked import Seen, numbered_clip, watch_slowly
 from tests.parts.daemon import Daemon
 from tests.parts.leaks import left_by_flaps
+from tests.parts.rtp_clock import RtpClock
 from tests.parts.rtsp import RtspServer
 from tests.parts.settings import settings_for
 from tests.scenes import PRESET, QUALITY, read_clip
@@ -95,16 +97,19 @@ def frame_age(folder: Path, short: bool) -> Figures:
     clips.mkdir()
     numbered_clip(clips / "clip.mp4", RATE, seconds + 10)
     stage = 2 * WORKERS / (CAMERAS * RATE)
-    with RtspServer(clips, folder / "server") as server:
-        seen = watch_slowly([server.url("clip.mp4", loop=False)] * CAMERAS, seconds, WORKERS, stage)
+    with RtspServer(clips, folder / "server") as server, contextlib.ExitStack() as stack:
+        clocks = [stack.enter_context(RtpClock(server.port, RATE)) for _ in range(CAMERAS)]
+        seen = watch_slowly(
+            [server.url("clip.mp4", clock.port, loop=False) for clock in clocks], seconds, WORKERS, stage
+        )
     ages, apart = [], []
-    for every in seen:
+    for every, clock in zip(seen, clocks, strict=True):
         frames = list({frame.number: frame for frame in reversed(every)}.values())[::-1]  # some were sent twice
         numbers = [frame.number for frame in frames]
         assert numbers == sorted(numbers), "a stream was opened again"
         assert len(numbers) > seconds, f"{len(numbers)} frames in {seconds} s"
         # The first ones came out of a buffer.
-        times, lags = ages_of([frame for frame in frames if frame.number > 2 * RATE])
+        times, lags = ages_of([frame for frame in frames if frame.number > 2 * RATE], clock.sent)
         ages += times
         apart += lags
     worst = float(np.quantile(apart, 0.99))
@@ -128,14 +133,17 @@ def age_slope(ages: list[tuple[float, float]]) -> float:
     return float(1000 * 60 * theilslopes(heights, times).slope)
 
 
-def ages_of(frames: list[Seen]) -> tuple[list[tuple[float, float]], list[float]]:
+def ages_of(frames: list[Seen], sent: Mapping[int, float]) -> tuple[list[tuple[float, float]], list[float]]:
     """Return of each frame when its result came and how old it was then, and how far its lag is from what it shows.
 
-    A camera sends a frame every tenth of a second; the one that was read soonest after its turn was not late.
+    Args:
+        frames: of a camera.
+        sent: when each frame was sent, by its number.
     """
-    began = min(frame.captured - frame.number / RATE for frame in frames)
-    ages = [(frame.done, frame.done - began - frame.number / RATE) for frame in frames]
-    late = [frame.captured - began - frame.number / RATE for frame in frames]
+    ages = [(frame.done, frame.done - sent[frame.number]) for frame in frames]
+    # The lag is that beyond the least.
+    late = [frame.captured - sent[frame.number] for frame in frames]
+    late = [each - min(late) for each in late]
     apart = [abs(shown - frame.lag) for shown, frame in zip(late, frames, strict=True) if frame.lag is not None]
     return ages, apart
 

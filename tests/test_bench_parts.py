@@ -12,6 +12,7 @@ from edge.bench.rows import BARS, MEASUREMENTS
 from tests import bench
 from tests.bench import CAMERAS, MORE_BARS, RATE, age_slope, ages_of, seconds_where_equal
 from tests.parts.clocked import BITS, Seen, number_of, number_picture, numbered_clip, watch_slowly
+from tests.parts.rtp_clock import RtpClock
 from tests.parts.samples import portrait
 from tests.scenes import read_clip
 
@@ -35,11 +36,12 @@ def test_ages_count_from_when_a_frame_was_sent():
         Seen(52, began + 5.4, began + 5.6, 0.2),
         Seen(60, began + 6.03, began + 6.23, None),
     ]
-    ages, apart = ages_of(frames)
-    assert [age for _, age in ages] == pytest.approx([0.1, 0.4, 0.23])
+    sent = {number: began + number / RATE - 0.5 for number in range(100)}
+    ages, apart = ages_of(frames, sent)
+    assert [age for _, age in ages] == pytest.approx([0.6, 0.9, 0.73]), "what is late by as much always is late too"
     assert [moment for moment, _ in ages] == [frame.done for frame in frames]
     assert apart == pytest.approx([0.0, 0.0], abs=1e-9)
-    assert max(ages_of([*frames, Seen(61, began + 6.6, began + 6.7, 0.1)])[1]) == pytest.approx(0.4)
+    assert max(ages_of([*frames, Seen(61, began + 6.6, began + 6.7, 0.1)], sent)[1]) == pytest.approx(0.4)
 
 
 @pytest.mark.parametrize("grows", [0.0, 0.006, -0.3])
@@ -54,10 +56,14 @@ def test_slope_of_ages_that_go_up_and_down_and_have_peaks(grows):
 def test_frames_are_watched_slowly_and_the_newest_is_taken(clips, rtsp_server):
     numbered_clip(clips / "clip.mp4", RATE, 8)
     each = 0.2
-    (frames,) = watch_slowly([rtsp_server.url("clip.mp4", loop=False)], 4.0, 1, each)
+    with RtpClock(rtsp_server.port, RATE) as clock:
+        (frames,) = watch_slowly([rtsp_server.url("clip.mp4", clock.port, loop=False)], 4.0, 1, each)
     numbers = [frame.number for frame in frames]
     assert len(frames) >= 5
-    assert numbers == sorted(set(numbers))
+    assert numbers == sorted(numbers)
+    assert all(clock.sent[frame.number] < frame.captured for frame in frames)
+    sent = [clock.sent[number] for number in range(numbers[-1])]
+    assert np.median(np.diff(sent)) == pytest.approx(1 / RATE, rel=0.3)
     assert numbers[-1] - numbers[0] > len(numbers) - 1, "frames that nobody had time for are skipped"
     assert all(frame.done - frame.captured >= each for frame in frames)
 

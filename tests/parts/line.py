@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 
 from tests.parts import HOST
 from tests.parts.camera import FakeCamera
@@ -31,16 +32,25 @@ class Line(FakeCamera):
         far_reader, far_writer = await asyncio.open_connection(HOST, self._target)
         self._near.add(writer)
         try:
-            ways = self._pump(reader, far_writer), self._pump(far_reader, writer)
+            ways = self._pump(reader, far_writer), self._pump(far_reader, writer, self.answered)
             await asyncio.gather(*ways, return_exceptions=True)
         finally:
             self._near.discard(writer)
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    def answered(self, content: bytes) -> None:
+        """Be told of what the server sends; nothing is made of it here."""
+
+    async def _pump(
+        self,
+        source: asyncio.StreamReader,
+        target: asyncio.StreamWriter,
+        heard: Callable[[bytes], None] = lambda _: None,
+    ) -> None:
         try:
             while content := await source.read(65536):
                 while self.hole:
                     await asyncio.sleep(0.02)
+                heard(content)
                 target.write(content)
                 await target.drain()
         finally:

@@ -27,9 +27,15 @@ class RtspServer(Child):
         ports = ["-p", str(self.port), "-cp", str(free_port())]
         super().__init__([str(program), "-d", str(clips.resolve()), "-H", HOST, *ports], folder)
 
-    def url(self, name: str, *, loop: bool = True) -> str:
-        """Return the address of a clip of the folder; with `loop` it plays for ever, else once."""
-        return f"rtsp://{HOST}:{self.port}/{quote(name)}?play_count={0 if loop else 1}"
+    def url(self, name: str, port: int = 0, *, loop: bool = True) -> str:
+        """Return the address of a clip of the folder.
+
+        Args:
+            name: of the clip.
+            port: of a line to the server; its own by default.
+            loop: play for ever, not once.
+        """
+        return f"rtsp://{HOST}:{port or self.port}/{quote(name)}?play_count={0 if loop else 1}"
 
     def ready(self) -> bool:
         """Tell whether it accepts connections."""

@@ -1,0 +1,52 @@
+"""A line to an RTSP server that notes when each frame begins to pass."""
+
+from __future__ import annotations
+
+import time
+
+from tests.parts.line import Line
+
+#: Of the RTP clock of video (RFC 6184), ticks a second.
+TICKS = 90_000
+#: RTP in an RTSP connection (RFC 2326, 10.12): `$`, the channel, two bytes of length; the first channel has the frames.
+MARK, HEADER = b"$\x00", 4
+
+
+class RtpClock(Line):
+    """Passes one RTSP connection on and knows when each of its frames was sent.
+
+    Args:
+        target: port of the server.
+        rate: frames a second.
+
+    Attributes:
+        sent: monotonic seconds at which the first packet of a frame passed, by its number from 0.
+    """
+
+    def __init__(self, target: int, rate: int) -> None:
+        super().__init__(target)
+        self.sent: dict[int, float] = {}
+        self._rate = rate
+        self._first: int | None = None
+        self._rest = b""
+
+    def answered(self, content: bytes) -> None:
+        """Look for frames; answers that are none are passed over."""
+        self._rest += content
+        while True:
+            start = self._rest.find(MARK)
+            if start < 0:
+                self._rest = self._rest[-1:]
+                return
+            end = start + HEADER + int.from_bytes(self._rest[start + 2 : start + 4], "big")
+            if len(self._rest) < max(end, start + HEADER + 8):
+                self._rest = self._rest[start:]
+                return
+            self._note(int.from_bytes(self._rest[start + HEADER + 4 : start + HEADER + 8], "big"))
+            self._rest = self._rest[end:]
+
+    def _note(self, stamp: int) -> None:
+        if self._first is None:
+            self._first = stamp
+        number = round((stamp - self._first) % (1 << 32) * self._rate / TICKS)
+        self.sent.setdefault(number, time.monotonic())
