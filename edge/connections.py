@@ -68,10 +68,8 @@ class Connection(HTTPChannel):  # type: ignore[misc]
         Otherwise many answers could wait, of which waitress lets its threads wait for a reader that may never read.
         """
         with self.requests_lock:
-            for request in self.requests[1:]:
-                request.close()
+            if len(self.requests) > 1:
                 self.requests[0].headers["CONNECTION"] = "close"
-            del self.requests[1:]
         super().service()
         self.since, self._limit = time.monotonic(), RESTING
 

@@ -14,6 +14,7 @@ from edge.frames import Frame
 from edge.metrics import Metrics
 from edge.outbox import Outbox
 from edge.pipeline import Pipeline
+from edge.preview.pages import Preview
 from edge.settings import CameraSettings
 from edge.tracking import Observation, Rules
 from tests.parts import eventually
@@ -38,7 +39,7 @@ def face(emotion="neutral", probability=0.9, box=FACE.box):
 class Told:
     """A camera, and what it says."""
 
-    def __init__(self, pipeline, **settings):
+    def __init__(self, pipeline, preview=None, **settings):
         self.states, self.outbox = [], Outbox()
         self.camera = Camera(
             "door",
@@ -52,6 +53,7 @@ class Told:
             outbox=self.outbox,
             set_state=lambda topic, payload: self.states.append((topic, json.loads(payload))),
             metrics=Metrics("node", "0"),
+            preview=preview,
         )
 
     def see(self, seconds, *faces, clock=1_700_000_000.0):
@@ -373,3 +375,33 @@ def test_frames_under_way_when_a_camera_is_lost_count_before_its_end():
     pipeline.stop(5)
     assert [(event.type, event.reason) for event in told.events()] == [("start", None), ("end", "camera_offline")]
     assert told.views()[-1]["faces"] == 0
+
+
+def test_preview_is_told_what_is_seen_and_what_the_matter_is():
+    metrics, states = Metrics("node", "0"), []
+    now = [0.0]
+    preview = Preview("node", LABELS, False, metrics, clock=lambda: now[0])
+    told = Told(Pipeline(lambda: lambda *_: [], 1), preview=preview, masks=[[(0, 0), (0.1, 0), (0.1, 0.1)]])
+
+    def shown():
+        now[0] += 1  # or it would be the state of before
+        (camera,) = json.loads(preview._newest_state())["cameras"]
+        states.append(camera["state"])
+        return camera
+
+    assert shown()["words"] == "The camera is being opened."
+    told.camera.online()
+    shown()
+    for tick in range(10):
+        told.see(tick / 10, face("happiness"))
+    seen = shown()
+    assert (seen["picture"], seen["frames"]["analysed"]) == (10, 10)
+    (each,) = seen["faces"]
+    assert (each["emotion"], each["seconds"]) == ("happiness", 0.9)
+    assert seen["timeline"][-1][LABELS.index("happiness")] == pytest.approx(0.4, abs=0.11)
+    told.camera.pause()
+    assert shown()["faces"] == []
+    told.camera.resume()
+    told.camera.offline("tls", "no trust")
+    assert "certificate" in shown()["words"]
+    assert states == ["offline", "online", "online", "paused", "offline"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
@@ -76,7 +78,8 @@ def test_hundreds_of_idle_connections_keep_nobody_from_an_answer(
 ) -> None:
     idle = [connect(sent) for _ in range(5 * MOST)]
     _answers(port)
-    # Those that came first made room.
+    # Those that came first made room, at once.
+    idle[0].settimeout(3)
     assert idle[0].recv(1) == b""
     idle[-1].settimeout(0.1)
     with pytest.raises(TimeoutError):
@@ -99,6 +102,24 @@ def test_readers_that_do_not_read_keep_nobody_from_an_answer(port: int, connect:
     for _ in range(20):
         connect(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200, receive=4096)
     _answers(port)
+
+
+def test_answers_wait_in_memory_for_their_reader(
+    port: int, connect: Callable[..., socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not in temporary files: they can be pictures."""
+    files = []
+    make = tempfile.TemporaryFile
+
+    def made(*arguments: Any, **named: Any) -> Any:
+        files.append(arguments)
+        return make(*arguments, **named)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", made)
+    line = connect(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", receive=4096)
+    _answers(port)
+    assert _rest(line).endswith(TEXT)
+    assert files == []
 
 
 def test_who_asks_before_he_has_the_answer_gets_one_and_the_end(asked: Callable[..., bytes]) -> None:

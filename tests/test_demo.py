@@ -4,6 +4,7 @@ import socket
 
 import pytest
 
+from edge.cli import _say_where
 from edge.demo import CLIP, DemoError, EmbeddedBroker, broker_answers, demo_settings, event_line
 from edge.settings import MqttSettings
 from tests.parts import HOST, free_port
@@ -18,6 +19,13 @@ def test_demo_plays_the_clip_for_ever_or_the_source_once():
     assert CLIP.is_file()
     other = demo_settings("0").cameras["demo"]
     assert (other.kind, other.loop) == ("webcam", False)
+
+
+def test_where_to_look_is_said(capsys):
+    _say_where(demo_settings(None), embedded=False)
+    said = capsys.readouterr().out
+    assert "metrics  http://127.0.0.1:9464/metrics" in said
+    assert "preview  http://127.0.0.1:9464/preview" in said
 
 
 @pytest.mark.parametrize(

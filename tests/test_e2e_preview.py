@@ -157,8 +157,13 @@ def test_however_many_ask_and_however_often_it_takes_no_more_than_its_share(
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"{daemon.address}/preview/camera/door.jpg", timeout=5).close()
 
+    def first() -> bool:
+        daemon.get("/preview/state?viewer=0")
+        return daemon.get("/preview/camera/door.jpg", read=False)[0] == 200
+
     began = time.monotonic()
-    end = began + 4
+    eventually(first, 30, "first picture")
+    end = time.monotonic() + 4
     clients = [threading.Thread(target=ask, args=(number,)) for number in range(12)]
     for client in clients:
         client.start()

@@ -79,7 +79,7 @@ class Preview:
         self._views: dict[str, View] = {}
         self._lock = threading.Lock()
         self._viewers: dict[str, float] = {}
-        self._answered: tuple[int, int] = (0, 0)
+        self._room, self._counted = float(ANSWERS), clock()
         self._state = b""
         self._allowance = Allowance(lambda: STATE_SHARE, STATE_INTERVAL)
         folder = resources.files(__package__)
@@ -206,12 +206,15 @@ class Preview:
         return Answer(status, form.encode(), HTML, (*headers, *HEADERS))
 
     def _may_answer(self) -> bool:
-        """Count an answer; tells whether there have been too many in this second."""
+        """Tell whether there is room for an answer among those of the last second, and take it."""
         with self._lock:
-            second, count = self._answered
-            now = int(self._clock())
-            self._answered = (now, count + 1 if now == second else 1)
-            return self._answered[1] <= ANSWERS
+            now = self._clock()
+            self._room = min(ANSWERS, self._room + ANSWERS * (now - self._counted))
+            self._counted = now
+            if self._room < 1:
+                return False
+            self._room -= 1
+            return True
 
     def _share(self) -> float:
         return PICTURES_SHARE / max(1, len(self._views))

@@ -70,14 +70,14 @@ class Daemon(Child):
         """Tell whether `/healthz` answers: it runs, whether its broker and cameras are there or not."""
         return self.get("/healthz")[0] == 200
 
-    def get(self, path: str, token: str = "") -> tuple[int, str]:
-        """Return status and body of its HTTP answer, (0, reason) if there is none."""
+    def get(self, path: str, token: str = "", read: bool = True) -> tuple[int, str]:
+        """Return status and body (if that is to be read) of its HTTP answer, (0, reason) if there is none."""
         try:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             with urllib.request.urlopen(
                 urllib.request.Request(self.address + path, headers=headers), timeout=5
             ) as answer:
-                return answer.status, answer.read().decode()
+                return answer.status, answer.read().decode() if read else ""
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()
         except OSError as error:
