@@ -139,8 +139,13 @@ def test_a_network_that_crashes_or_hangs_does_so_elsewhere(path: Path, monkeypat
 
 
 def test_a_network_is_tried_once_and_the_one_that_ships_never(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = []
-    monkeypatch.setattr("edge.bundle.why_not", lambda content: tried.append(content) or "")
+    tried: list[bytes] = []
+
+    def why_not(content: bytes) -> str:
+        tried.append(content)
+        return ""
+
+    monkeypatch.setattr("edge.bundle.why_not", why_not)
     monkeypatch.setattr("edge.bundle._tried", set())
     read_bundle(DEFAULT_MODEL)
     write_model(path, model_parts()[0] + b"abcd")

@@ -148,7 +148,7 @@ def test_structure(path: Path) -> None:
         chance = random.Random(seed)
         content = copy.deepcopy(FULL)
         for _ in range(chance.choice((1, 1, 3))):
-            at = content
+            at: Any = content
             while chance.random() < 0.7 and (inner := [key for key in keys(at) if keys(at[key])]):
                 at = at[chance.choice(inner)]
             key = chance.choice(keys(at) or [0])
