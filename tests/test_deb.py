@@ -68,7 +68,7 @@ def test_it_depends_on_the_python_that_it_is_for(package, files):
 
 def test_it_takes_up_no_more_than_it_may(package, figure):
     megabytes = int(_field(package, "Installed-Size")) * 1024 / 1e6
-    assert 200 < megabytes <= MOST_MEGABYTES
+    assert 150 < megabytes <= MOST_MEGABYTES
     figure(f"the daemon with its packages takes {megabytes:.0f} MB on the disk (bar ≤ {MOST_MEGABYTES})")
 
 
