@@ -9,6 +9,7 @@ import pytest
 import edge.__main__
 import edge.cli
 from edge.__main__ import main, open_standard_streams
+from edge.settings import SettingsError
 
 
 def test_it_runs_the_command(monkeypatch):
@@ -64,7 +65,7 @@ def test_only_streams_that_are_closed_are_opened(monkeypatch):
 @pytest.mark.parametrize(
     ("error", "says"),
     [
-        (edge.cli.SettingsError("edge.yaml:1: a\x1b[2J: wrong\nedge.yaml:2: b: wrong"), r"a\x1b[2J: wrong"),
+        (SettingsError("edge.yaml:1: a\x1b[2J: wrong\nedge.yaml:2: b: wrong"), r"a\x1b[2J: wrong"),
         (OSError(errno.ENOSPC, "No space left on device"), "the output cannot be written: No space left on device"),
     ],
 )
