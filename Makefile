@@ -87,7 +87,7 @@ evaluate: $(STAMPS)/test ## the shipped model under every protocol, peers beside
 
 lock: $(STAMPS)/uv ## pin the newest packages that the daemon can have, with hashes, for each Python and processor
 	@$(BIN)/uv pip compile --quiet --universal --upgrade --generate-hashes --python-version 3.10 \
-	  --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
+	  --constraint requirements/constraints.txt --custom-compile-command 'make lock' --output-file $(LOCK) pyproject.toml
 
 audit: $(STAMPS)/uv ## ask PyPI for known weaknesses of the pinned packages
 	@$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement $(LOCK)

@@ -42,6 +42,31 @@ def test_what_pyproject_asks_for_is_pinned_within_its_bounds(python, processor):
             assert wanted.specifier.contains(versions[wanted.name]), f"{wanted}: make lock"
 
 
+def pip(tmp_path, *arguments):
+    """Let pip plan an installation; fail with what it says if it cannot."""
+    done = subprocess.run(
+        [*(sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed"), *arguments],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_pip_installs_it_by_its_hashes(tmp_path):
+    pip(tmp_path, "--require-hashes", "--requirement", LOCK)
+
+
+def test_what_is_for_every_python_is_for_the_last_too(tmp_path):
+    """uv takes no notice of the latest Python that a package allows."""
+    chosen = [f"{requirement.name}{requirement.specifier}" for requirement, _ in pinned() if not requirement.marker]
+    platforms = [f"--platform=manylinux_2_{minor}_x86_64" for minor in (28, 27, 17)]
+    folder = f"--target={tmp_path / 'none'}"
+    pip(tmp_path, "--no-deps", "--only-binary=:all:", f"--python-version={PYTHONS[-1]}", *platforms, folder, *chosen)
+
+
 def test_every_package_has_hashes_and_no_place_is_named():
     assert all(hashes and all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes) for _, hashes in pinned())
     assert "://" not in LOCK.read_text(), "where packages come from is up to whoever installs"
