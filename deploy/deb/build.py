@@ -89,8 +89,11 @@ def _install_packages(tree: Path, folder: Path, architecture: str, python: str, 
     shutil.rmtree(target / "bin")
     (origin,) = target.glob("emotion_edge-*.dist-info/direct_url.json")
     origin.unlink()
-    record = origin.with_name("RECORD")
-    record.write_text("".join(line for line in record.open() if origin.name not in line))
+    for record in target.glob("*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text(
+            "".join(line for line in lines if not line.startswith("../../bin/") and origin.name not in line)
+        )
 
 
 def _install_programs(tree: Path, version: str) -> None:
