@@ -24,10 +24,10 @@ TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium strace systemd l
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint faults bench soak fleet deb booted model teachers evaluate lock audit tools clean
+.PHONY: help run test lint faults bench soak fleet deb booted arm64 model teachers evaluate lock audit tools clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z0-9]*\):.*## /make \1	/p' Makefile | expand -t 20
 	@echo
 	@echo 'make run SOURCE=0               the webcam; a path or an rtsp:// address works too'
 	@echo 'make run CONFIG=my.yaml         your own configuration'
@@ -63,6 +63,10 @@ deb: $(STAMPS)/venv ## the Debian package in dist/; ARCH=arm64, FOR=python3.13 f
 booted: $(STAMPS)/test tools ## the package on a Debian that systemd-nspawn boots, a row a proof; wants root, five minutes
 	@deploy/apt.sh debootstrap systemd-container
 	@$(BIN)/python -m pytest -n 0 -v tests/booted
+
+arm64: $(STAMPS)/test tools ## the package for arm64 on an emulated Debian, a row a proof; wants root, ten minutes
+	@deploy/apt.sh debootstrap qemu-user-static
+	@$(BIN)/python -m tests.arm64
 
 model: $(STAMPS)/test ## train the shipped model again, in an hour or more; SHIP=1 puts it in place
 	@$(TRAINER) train --config $(MODEL) $(if $(SHIP),--ship)

@@ -18,8 +18,8 @@ def test_links_lead_somewhere(name):
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_targets_of_make_exist(name):
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M))
-    named = set(re.findall(r"(?:`|^    )make ([a-z]+)", (ROOT / name).read_text(), re.M))
+    targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.M))
+    named = set(re.findall(r"(?:`|^    )make ([a-z0-9]+)", (ROOT / name).read_text(), re.M))
     assert named <= targets
 
 

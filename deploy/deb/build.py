@@ -89,6 +89,11 @@ def _install_packages(tree: Path, folder: Path, architecture: str, python: str, 
     shutil.rmtree(target / "bin")
     (origin,) = target.glob("emotion_edge-*.dist-info/direct_url.json")
     origin.unlink()
+    for record in target.glob("*.dist-info/RECORD"):
+        lines = record.read_text().splitlines(keepends=True)
+        record.write_text(
+            "".join(line for line in lines if not line.startswith("../../bin/") and origin.name not in line)
+        )
 
 
 def _install_programs(tree: Path, version: str) -> None:
@@ -165,7 +170,12 @@ def _said(*command: str | Path) -> str:
 
 def _date() -> str:
     """Return the date that files get, seconds since 1970: that of the commit, so that it makes the same file again."""
-    return os.environ.get("SOURCE_DATE_EPOCH") or _said("git", "log", "-1", "--format=%ct")
+    if "SOURCE_DATE_EPOCH" in os.environ:
+        return os.environ["SOURCE_DATE_EPOCH"]
+    try:
+        return _said("git", "log", "-1", "--format=%ct")
+    except (OSError, subprocess.CalledProcessError):  # unpacked from an archive, or the checkout of another user
+        return str(int((ROOT / "pyproject.toml").stat().st_mtime))
 
 
 def main() -> None:

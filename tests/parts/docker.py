@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from pathlib import Path
 
 from tests.parts.daemon import ROOT
@@ -22,12 +21,12 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def context(folder: Path) -> None:
-    """Copy what an engine is given to build from: committed files that the ignore file lets through."""
+    """Copy what an engine is given to build from: what the ignore file lets through."""
     rules = [line for line in (HERE / "Dockerfile.dockerignore").read_text().splitlines() if not line.startswith("#")]
-    taken = [rule[1:] for rule in rules if rule.startswith("!")]
-    left = [rule for rule in rules if rule not in ("*", "**/__pycache__") and not rule.startswith("!")]
-    listed = subprocess.run(["git", "ls-files", *taken], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for name in listed.splitlines():
-        if not name.startswith(tuple(f"{rule}/" for rule in left)):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    taken = [ROOT / rule[1:] for rule in rules if rule.startswith("!")]
+    left = tuple(f"{ROOT / rule}/" for rule in rules if not rule.startswith(("!", "*")))
+    for path in (each for root in taken for each in (root, *root.rglob("*"))):
+        if path.is_file() and "__pycache__" not in path.parts and not str(path).startswith(left):
+            target = folder / path.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
