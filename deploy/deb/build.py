@@ -25,6 +25,8 @@ HERE = Path(__file__).parent
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 #: Wheels built for this glibc 2.x or an older one are taken; `control` depends on it.
 GLIBC = 28
+#: Every package that comes along, with its version and hashes.
+LOCK = ROOT / "requirements" / "edge.lock"
 HOME = Path("opt/emotion-edge")
 SETTINGS = Path("etc/emotion-edge/edge.yaml")
 SCRIPTS = ("postinst", "prerm", "postrm")
@@ -66,25 +68,17 @@ def build(architecture: str, python: str, output: Path, compression: str = "xz")
 
 def _install_packages(tree: Path, folder: Path, architecture: str, python: str, version: str) -> None:
     """Install the wheel of this checkout, and what it requires, into the tree."""
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]
+    pip: list[str | Path] = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-qq"]
     _run(*pip, "wheel", "--no-deps", "--wheel-dir", folder, ROOT)
     (wheel,) = folder.glob("*.whl")
     target = tree / HOME / "lib" / f"python{version}" / "site-packages"
     machine = MACHINES[architecture]
     platforms = [f"manylinux2014_{machine}", *(f"manylinux_2_{minor}_{machine}" for minor in range(17, GLIBC + 1))]
     wanted = [f"--platform={platform}" for platform in platforms]
-    _run(
-        *pip,
-        "--python",
-        shutil.which(python) or python,
-        "install",
-        "--no-compile",
-        "--only-binary=:all:",
-        *wanted,
-        "--target",
-        target,
-        wheel,
-    )
+    pip += ["--python", shutil.which(python) or python]
+    install = [*pip, "install", "--no-compile", "--no-deps", "--target", target]
+    _run(*install, "--only-binary=:all:", *wanted, "--require-hashes", "--requirement", LOCK)
+    _run(*install, wheel)
     # Programs that name the interpreter of this machine, and where the wheel was on it.
     shutil.rmtree(target / "bin")
     (origin,) = target.glob("emotion_edge-*.dist-info/direct_url.json")
