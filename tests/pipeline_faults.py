@@ -72,7 +72,7 @@ def hangs(folder: Path, short: bool) -> Iterator[Row]:
             started = time.monotonic()
             eventually(watchdog.starved, period + 60, "starved watchdog", daemon.tail)
             daemon.kill()
-            # What systemd waits, beside what has passed.
+            # What systemd waits besides, by our unit.
             took = time.monotonic() - started + restart_pause()
             daemon.launch()
             eventually(lambda: daemon.ready() and daemon.value(ANALYSED) > 0, 60, "frames again", daemon.tail)

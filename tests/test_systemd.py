@@ -115,7 +115,7 @@ def test_bad_settings_are_not_tried_again():
 
 
 def test_who_hangs_runs_again_within_five_seconds_of_the_watchdogs_time():
-    assert STUCK + restart_pause() < 5
+    assert STUCK + restart_pause() <= 4.5, "half a second is for systemd itself"
     assert not [line for line in _directives(UNIT.read_text()) if line.startswith(("RestartSteps", "StartLimit"))]
 
 
@@ -125,10 +125,10 @@ def test_who_hangs_runs_again_within_five_seconds_of_the_watchdogs_time():
         ("success", "0", 0.0),
         ("watchdog", "ABRT", 0.0),
         ("exit-code", "2", 0.0),
-        ("exit-code", "1", 4.5),
-        ("signal", "KILL", 4.5),
-        ("core-dump", "SEGV", 4.5),
-        ("timeout", "TERM", 4.5),
+        ("exit-code", "1", 4.9),
+        ("signal", "KILL", 4.9),
+        ("core-dump", "SEGV", 4.9),
+        ("timeout", "TERM", 4.9),
     ],
 )
 def test_who_fails_otherwise_begins_no_sooner_than_after_five_seconds(result, status, pause, tmp_path):
