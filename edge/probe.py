@@ -9,12 +9,13 @@ import http.client
 import re
 import socket
 import ssl
+import string
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from edge.digest import Challenge, answer, parse_challenge
 from edge.frames import CaptureError
@@ -55,20 +56,37 @@ def explain(settings: CameraSettings) -> CaptureError | None:
     """Return why a network camera gives no frames; none if nothing is wrong with it."""
     where = _where(urlsplit(settings.source))
     try:
-        if urlsplit(settings.source).scheme.startswith("rtsp"):
+        if _speaks_rtsp(settings):
             return _explain_rtsp(settings, where)
         return _explain_http(settings, where)
     except CaptureError as error:
         return error
     except TimeoutError:
-        return CaptureError("timeout", f"{where}: connected, but no answer within {TIMEOUT:g} s")
+        return _silent(where)
     except (OSError, http.client.HTTPException):
         return CaptureError("ended", f"{where}: closes the connection instead of answering")
 
 
-def check_certificate(settings: CameraSettings) -> None:
-    """Connect with TLS and hang up. Raises `CaptureError`: `tls` for a certificate that is not to be trusted."""
-    connect(settings, time.monotonic() + TIMEOUT).close()
+def silence(settings: CameraSettings) -> CaptureError | None:
+    """Return why a network camera does not answer at all, whatever it would answer; none if it does.
+
+    With TLS it also is none of ours if its certificate is not to be trusted (`tls`).
+    """
+    deadline = time.monotonic() + TIMEOUT
+    try:
+        if _speaks_rtsp(settings):
+            with connect(settings, deadline) as connection:
+                _Rtsp(connection, settings.source, deadline).request("OPTIONS", None)
+        else:
+            # Not HEAD: some take no notice of what they do not know.
+            _http(settings, deadline, "GET", _path(settings), None)
+    except CaptureError as error:
+        return error
+    except TimeoutError:
+        return _silent(_where(urlsplit(settings.source)))
+    except (OSError, http.client.HTTPException):
+        return None  # it hangs up, and will at once on whoever asks more
+    return None
 
 
 def authorities(settings: CameraSettings) -> Path:
@@ -139,7 +157,7 @@ def _explain_rtsp(settings: CameraSettings, where: str) -> CaptureError | None:
 
 def _explain_http(settings: CameraSettings, where: str) -> CaptureError | None:
     deadline = time.monotonic() + TIMEOUT
-    path = urlsplit(settings.source)._replace(scheme="", netloc="", fragment="").geturl() or "/"
+    path = _path(settings)
 
     def ask(method: str) -> tuple[Answer, Challenge | None]:
         return _with_login(settings, method, path, lambda a: _http(settings, deadline, method, path, a))
@@ -263,6 +281,19 @@ def _video_codecs(description: str) -> list[str]:
         elif video and (found := re.match(r"a=rtpmap:\d+ ([^/\s]+)", line)):
             codecs[-1] = found[1]
     return codecs
+
+
+def _speaks_rtsp(settings: CameraSettings) -> bool:
+    return urlsplit(settings.source).scheme.startswith("rtsp")
+
+
+def _path(settings: CameraSettings) -> str:
+    path = urlsplit(settings.source)._replace(scheme="", netloc="", fragment="").geturl() or "/"
+    return quote(path, safe=string.punctuation)  # what is no ASCII, and spaces
+
+
+def _silent(where: str) -> CaptureError:
+    return CaptureError("timeout", f"{where}: connected, but no answer within {TIMEOUT:g} s")
 
 
 def _port(parts: SplitResult) -> int:

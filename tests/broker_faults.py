@@ -301,9 +301,9 @@ def fuzzed_commands(folder: Path, short: bool) -> Iterator[Row]:
     most = 6 * int(minutes + 1) * (CAUSE + 1)
     figure = (
         f"{sum(counted.values())} counted ({', '.join(f'{v} {k}' for k, v in counted.items() if v)}), {lines} lines in "
-        f"the log, {outcome.lost} events lost, {outcome.unended} starts without end"
+        f"the log, {outcome.lost} events lost, {outcome.unended} starts without end, {outcome.ended_again} with two"
     )
-    held = not (outcome.lost or outcome.unended) and lines <= most and sum(counted.values()) >= count
+    held = not outcome.lost and outcome.faces_held and lines <= most and sum(counted.values()) >= count
     yield Row(f"{count:,} fuzzed commands, to 1 MB", figure, f"0 crashes, all counted, ≤ {most} lines", held)
 
 

@@ -1,11 +1,15 @@
 """The short form of `make faults`: every bar that is not about the machine's speed holds."""
 
 import sys
+from unittest.mock import MagicMock
 
 import pytest
 
+import tests.daemon_faults
 import tests.faults
 from tests.faults import FAULTS
+from tests.parts.delivery import compare
+from tests.parts.reporting import PLACES
 from tests.parts.rows import Row
 
 
@@ -27,3 +31,31 @@ def test_what_was_not_tried_is_neither_held_nor_short(monkeypatch, capsys):
         monkeypatch.setattr(tests.faults, "FAULTS", (lambda _folder, _short, row=row: iter([row]),))
         assert tests.faults.main() == code
         assert capsys.readouterr().out.startswith(begins)
+
+
+def _event(number, kind, face, seq=None):
+    return {"id": f"{number}", "epoch": 1, "seq": seq or number, "type": kind, "face": {"id": face}}
+
+
+def test_a_second_end_of_a_face_is_seen_and_one_that_comes_twice_is_none():
+    events = [_event(1, "start", "a"), _event(2, "end", "a"), _event(2, "end", "a"), _event(3, "start", "b")]
+    ids = {event["id"] for event in events}
+    outcome = compare(ids, ids, events, 0)
+    assert (outcome.doubled, outcome.unended, outcome.ended_again, outcome.faces_held) == (1, 1, 0, False)
+    assert compare(ids, ids, [*events, _event(4, "end", "b")], 0).faces_held
+    outcome = compare(ids, ids, [*events, _event(4, "end", "b"), _event(5, "end", "a", 2)], 0)
+    assert (outcome.unended, outcome.ended_again, outcome.disordered, outcome.faces_held) == (0, 1, 1, False)
+
+
+@pytest.mark.parametrize("missed", [None, *PLACES])
+def test_a_place_at_which_no_daemon_was_killed_is_not_held(missed, monkeypatch, tmp_path):
+    run = MagicMock()
+    run.__enter__.return_value = run
+    run.outcome.return_value = compare(set(), set(), [], 0)
+    run.daemon.outbox = tmp_path / "outbox.db"
+    run.daemon.ids.return_value = []
+    monkeypatch.setattr(tests.daemon_faults, "Delivery", lambda *_, **__: run)
+    monkeypatch.setattr(tests.daemon_faults, "_lost_before_commit", lambda *_: [])
+    monkeypatch.setattr(tests.daemon_faults, "_kill", lambda _run, place, *_: "anywhere" if place == missed else place)
+    row, _ = tests.daemon_faults.daemon_killed(tmp_path, True)
+    assert row.held == (missed is None)

@@ -6,7 +6,7 @@ import pytest
 
 import edge.probe
 from edge.digest import answer, parse_challenge
-from edge.probe import check_certificate, explain
+from edge.probe import explain, silence
 from edge.settings import CameraSettings
 from tests.parts import HOST, free_port
 from tests.parts.camera import Authority, FakeCamera, hang_up, http, other_protocol, rtsp, silent
@@ -185,7 +185,19 @@ def test_certificate_of_an_unknown_authority_is_tls_and_of_a_known_one_is_not(au
         assert (error.reason, "tls.ca" in str(error)) == ("tls", True)
         known = CameraSettings(source=source, tls={"ca": authority.ca})
         assert explain(known) is None
-        check_certificate(known)
+        assert silence(known) is None
+        assert silence(CameraSettings(source=source)).reason == "tls"
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_only_who_says_nothing_is_silent(scheme, monkeypatch):
+    monkeypatch.setattr(edge.probe, "TIMEOUT", 0.5)
+    refusing = rtsp("401 Unauthorized") if scheme == "rtsp" else http("401 Unauthorized", head=False)
+    for behave, reason in ((silent, "timeout"), (refusing, None), (hang_up, None)):
+        with FakeCamera(behave) as camera:
+            error = silence(CameraSettings(source=f"{scheme}://{HOST}:{camera.port}/live/ä?x=1"))
+        assert (error and error.reason) == reason, behave
+    assert silence(CameraSettings(source=f"{scheme}://{HOST}:{free_port()}/live")).reason == "refused"
 
 
 def test_server_without_tls_is_tls(monkeypatch):

@@ -1,8 +1,9 @@
 """Network streams: real RTSP, MJPEG over HTTP from a small server, both with TLS."""
 
 import os
+import threading
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from deploy.demo.encode import write_clip
 from edge.capture import Capture
 from edge.digest import answer, parse_challenge
 from edge.frames import CaptureError, FallenBehindError, Slot
+from edge.patience import OPEN_TIMEOUT
 from edge.settings import CameraSettings
 from edge.sources.network import OPTIONS, NetworkSource
 from tests.parts import HOST, eventually, free_port
-from tests.parts.camera import Authority, FakeCamera, hang_up, http, jpeg, relay
+from tests.parts.camera import Authority, FakeCamera, hang_up, http, jpeg, relay, silent
 
 PATIENCE = 8.0
 
@@ -131,10 +133,92 @@ def test_stream_with_tls(authority, scheme, rtsp_server):
 @pytest.mark.parametrize("scheme", ["https", "rtsps"])
 def test_ffmpeg_itself_checks_the_certificate(authority, scheme, rtsp_server, monkeypatch):
     """The check before it is another connection, which somebody between might let through."""
-    monkeypatch.setattr(edge.sources.network.probe, "check_certificate", lambda _settings: None)
+    monkeypatch.setattr(edge.sources.network.probe, "silence", lambda _settings: None)
     behave = http(pictures=[jpeg()]) if scheme == "https" else relay(rtsp_server.port)
     with FakeCamera(behave, authority.context()) as camera, pytest.raises(CaptureError):
         opened(f"{scheme}://{HOST}:{camera.port}/clip.mp4?play_count=0")
+
+
+class Ears:
+    """Writes down what a capture says."""
+
+    def __init__(self):
+        self.said, self.frames = [], []
+
+    def wanted(self, _time):
+        return True
+
+    def captured(self, frame):
+        self.frames.append(frame.captured)
+        return frame
+
+    def reopened(self):
+        self.said.append("reopened")
+
+    def online(self):
+        self.said.append("online")
+
+    def offline(self, reason, message):
+        self.said.append(f"{reason}: {message}")
+
+
+@pytest.fixture
+def start_capture():
+    """Return a function that starts to read a source and returns the capture and its ears."""
+    started = []
+
+    def start(name, settings):
+        ears = Ears()
+        started.append(Capture(name, settings, Slot(False, lambda: None, lambda: None), ears))
+        started[-1].start()
+        return started[-1], ears
+
+    yield start
+    for capture in started:
+        capture.stop(0)
+
+
+@pytest.mark.usefixtures("clip")
+@pytest.mark.parametrize("scheme", ["rtsp", "rtsps"])
+def test_cameras_that_are_silent_hold_up_no_other(authority, scheme, rtsp_server, start_capture):
+    """OpenCV opens one stream after the other, each for seconds if it is silent."""
+    context = authority.context() if scheme == "rtsps" else None
+    tls = {"tls": {"ca": authority.ca}} if scheme == "rtsps" else {}
+    captures = []
+    with ExitStack() as stack:
+        dead = [stack.enter_context(FakeCamera(silent, context)) for _ in range(6)]
+        good = stack.enter_context(FakeCamera(relay(rtsp_server.port), context))
+        for each in dead:
+            captures.append(start_capture("dead", CameraSettings(source=f"{scheme}://{HOST}:{each.port}/x", **tls))[0])
+        eventually(lambda: all(each.connections for each in dead), 10, "attempts to open each")
+        source = f"{scheme}://{HOST}:{good.port}/clip.mp4?play_count=0"
+        capture, ears = start_capture("good", CameraSettings(source=source, **tls))
+        captures.append(capture)
+
+        def check():
+            assert not any(capture.check(time.monotonic()) for capture in captures), "taken for one that hangs"
+            return len(ears.frames) > 3
+
+        # Half of what they would have taken in turn.
+        eventually(check, 6 * OPEN_TIMEOUT / 2, "frames", lambda: ears.said)
+        assert ears.said == ["online"]
+        reading = [thread for thread in threading.enumerate() if thread.name in ("capture-dead", "capture-good")]
+        assert len(reading) == len(captures)
+        for each in captures:
+            each.stop(5)
+
+
+def test_who_waits_too_long_for_its_turn_tries_again_later(monkeypatch):
+    monkeypatch.setattr(edge.sources.network, "TURN", 0.1)
+    with FakeCamera(http(pictures=[jpeg()])) as camera:
+        stream = NetworkSource(CameraSettings(source=f"http://{HOST}:{camera.port}/live"))
+        with edge.sources.network._opening, pytest.raises(CaptureError) as caught:
+            stream.open(PATIENCE)
+        assert (caught.value.reason, "waits" in str(caught.value)) == ("timeout", True)
+        assert stream.explain(caught.value) is caught.value, "nothing is asked of the camera"
+        with closing(stream):
+            stream.open(PATIENCE)
+            assert stream.read().image.size
 
 
 def test_failed_open_is_explained_by_the_probe_and_shows_no_login():
@@ -193,31 +277,10 @@ def test_stream_that_is_late_before_it_comes_is_borne_or_opened_again(rtsp_serve
     assert max(frame.lag for frame in borne[1:]) < 1, "and no lag from then on"
 
 
-def test_slow_source_is_usable():
+def test_slow_source_is_usable(start_capture):
     """A frame in three and a half seconds, read by a supervised capture."""
-    said, frames = [], []
-
-    class Ears:
-        def wanted(self, _time):
-            return True
-
-        def captured(self, frame):
-            frames.append(frame.captured)
-            return frame
-
-        def reopened(self):
-            said.append("reopened")
-
-        def online(self):
-            said.append("online")
-
-        def offline(self, reason, message):
-            said.append(f"{reason}: {message}")
-
     with FakeCamera(http(pictures=[jpeg()], interval=3.5)) as camera:
-        settings = CameraSettings(source=f"http://{HOST}:{camera.port}/live")
-        capture = Capture("slow", settings, Slot(False, lambda: None, lambda: None), Ears())
-        capture.start()
-        eventually(lambda: capture.check(time.monotonic()) or len(frames) >= 6, 60, "frames", lambda: said)
+        capture, ears = start_capture("slow", CameraSettings(source=f"http://{HOST}:{camera.port}/live"))
+        eventually(lambda: capture.check(time.monotonic()) or len(ears.frames) >= 6, 60, "frames", lambda: ears.said)
         capture.stop(5)
-    assert said == ["online"]
+    assert ears.said == ["online"]

@@ -30,7 +30,10 @@ BROKEN = 4
 #: the rate would take a second, and minutes with a slow stream.
 OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 os.environ.setdefault(OPTIONS, "rtsp_transport;tcp|fpsprobesize;0")
-_encrypted_open = threading.Lock()
+#: OpenCV opens one at a time in the whole process, so waiting in turn costs nothing. Who waits for it longer than this
+#: many seconds tries again later, before the thread is taken for one that hangs (`edge.capture.OPEN_LIMIT`).
+TURN = 10.0
+_opening = threading.Lock()
 
 
 class NetworkSource:
@@ -46,18 +49,24 @@ class NetworkSource:
         self._capture: cv2.VideoCapture | None = None
         self._patience = 0.0
         self._bear_until = 0.0
+        self._known: CaptureError | None = None
 
     def open(self, patience: float) -> None:
         """Open the stream; whether it gives a frame only `read` shows."""
         self._lag = StreamLag()
         self._patience = patience
-        if self._settings.encrypted:
-            # FFmpeg checks the certificate too, but older ones not whether it is this host's.
-            probe.check_certificate(self._settings)
-            with _encrypted_open, _options(self._settings):
+        # While FFmpeg waits for a silent camera no other could be opened. FFmpeg checks the certificate too, but older
+        # ones not whether it is this host's.
+        self._known = probe.silence(self._settings)
+        if self._known is None and not _opening.acquire(timeout=TURN):
+            self._known = CaptureError("timeout", f"other cameras take more than {TURN:g} s to open; it waits for them")
+        if self._known is not None:
+            raise self._known
+        try:
+            with _options(self._settings):
                 self._capture = _opened(self._settings.address(), patience)
-        else:
-            self._capture = _opened(self._settings.address(), patience)
+        finally:
+            _opening.release()
 
     def read(self, wanted: Wanted = every) -> Frame:
         """Return the next frame, the newest if the stream has fallen behind."""
@@ -76,7 +85,7 @@ class NetworkSource:
 
     def explain(self, error: CaptureError) -> CaptureError:
         """Ask the camera why it gave no frame."""
-        if error.reason not in ("unreadable", "timeout", "ended"):
+        if error is self._known or error.reason not in ("unreadable", "timeout", "ended"):
             return error
         return probe.explain(self._settings) or error
 
@@ -120,8 +129,11 @@ class NetworkSource:
 
 @contextmanager
 def _options(settings: CameraSettings) -> Iterator[None]:
-    """Give FFmpeg the TLS options of a camera while it is opened; cameras without TLS take no notice of them."""
+    """Give FFmpeg the TLS options of a camera while it is opened, if it has any."""
     before = os.environ[OPTIONS]
+    if not settings.encrypted:
+        yield
+        return
     verify = "tls_verify;0" if settings.tls.insecure else f"tls_verify;1|ca_file;{probe.authorities(settings)}"
     os.environ[OPTIONS] = f"{before}|{verify}"
     try:

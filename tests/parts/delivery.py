@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,13 @@ NOWHERE = {"source": "rtsp://127.0.0.1:1/none"}
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of the events of a run."""
+    """What became of the events of a run.
+
+    Attributes:
+        unended: faces with a start and no end.
+        ended_again: faces with more than one end, not counting an end that came twice.
+        dropped: messages that the daemon says it dropped while it delivered the last ones.
+    """
 
     made: int
     committed: int
@@ -37,12 +44,19 @@ class Outcome:
     doubled: int
     disordered: int
     unended: int
+    ended_again: int
+    dropped: int
+
+    @property
+    def faces_held(self) -> bool:
+        """Whether every start has its end, and one only."""
+        return not (self.unended or self.ended_again)
 
     def __str__(self) -> str:
         return (
             f"{self.made} made, {self.committed} committed, {self.received} received; {self.lost} committed ones lost, "
             f"{self.uncommitted} lost before the commit, {self.doubled} doubled, {self.disordered} out of order, "
-            f"{self.unended} starts without end"
+            f"{self.unended} starts without end, {self.ended_again} with two"
         )
 
 
@@ -91,23 +105,27 @@ class Delivery:
         committed = set(self.daemon.ids("committed"))
         with contextlib.suppress(AssertionError):  # what is missing is the figure
             eventually(lambda: committed <= self.received(), patience, "last events")
+        dropped = int(self.daemon.value("emotion_edge_events_dropped_total"))
         self.daemon.stop()
         self.daemon.config["cameras"] = {"cam": self.camera}
-        return self._compare(committed)
-
-    def _compare(self, committed: set[str]) -> Outcome:
-        made = set(self.daemon.ids("made"))
         payloads = [message.payload for message in self.subscriber.on(EVENTS)]
-        first = list({payload["id"]: payload for payload in payloads}.values())
-        numbers = [(payload["epoch"], payload["seq"]) for payload in first]
-        faces = [{p["face"]["id"] for p in first if p["type"] == kind} for kind in ("start", "end")]
-        return Outcome(
-            made=len(made),
-            committed=len(committed),
-            received=len(first),
-            lost=len(committed - {payload["id"] for payload in first}),
-            uncommitted=len(made - committed),
-            doubled=len(payloads) - len(first),
-            disordered=sum(after <= before for before, after in itertools.pairwise(numbers)),
-            unended=len(faces[0] - faces[1]),
-        )
+        return compare(set(self.daemon.ids("made")), committed, payloads, dropped)
+
+
+def compare(made: set[str], committed: set[str], payloads: Sequence[Any], dropped: int) -> Outcome:
+    """Return what became of events, by the ids of those made and committed, and the events as they were received."""
+    first = list({payload["id"]: payload for payload in payloads}.values())
+    numbers = [(payload["epoch"], payload["seq"]) for payload in first]
+    begun, ended = ([p["face"]["id"] for p in first if p["type"] == kind] for kind in ("start", "end"))
+    return Outcome(
+        made=len(made),
+        committed=len(committed),
+        received=len(first),
+        lost=len(committed - {payload["id"] for payload in first}),
+        uncommitted=len(made - committed),
+        doubled=len(payloads) - len(first),
+        disordered=sum(after <= before for before, after in itertools.pairwise(numbers)),
+        unended=len(set(begun) - set(ended)),
+        ended_again=len(ended) - len(set(ended)),
+        dropped=dropped,
+    )

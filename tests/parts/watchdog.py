@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import re
 import socket
 import threading
 import time
 from pathlib import Path
 from types import TracebackType
+
+from tests.parts.daemon import ROOT
+
+
+def restart_pause() -> float:
+    """Return how long systemd waits, by our unit, before it starts a daemon that hung anew, in seconds."""
+    found = re.search(r"^RestartSec=(\d+)ms$", (ROOT / "systemd" / "emotion-edge.service").read_text(), re.M)
+    assert found, "no RestartSec in milliseconds"
+    return int(found[1]) / 1000
 
 
 class Watchdog:
