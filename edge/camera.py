@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from edge.capture import Capture, SourceFactory
-from edge.events import Box, EndReason, Event, EventFace, event_id, state
+from edge.events import Box, EndReason, Event, EventFace, FaceInView, encode_faces, event_id, state
 from edge.frames import AHEAD, Frame, Reason, Slot
 from edge.gate import Gate
 from edge.metrics import Metrics
@@ -71,6 +72,7 @@ class Camera:
         least_people: privacy: nothing is said of single faces, and emotions only in summaries of at least so many
             people; none to say everything.
         preview: shows what the camera sees; none for no preview.
+        say: takes what may be lost, topic (below the node's) and payload; must not wait.
 
     Attributes:
         rules: when faces and emotions count now.
@@ -94,6 +96,7 @@ class Camera:
         factory: SourceFactory = make_source,
         least_people: int | None = None,
         preview: Preview | None = None,
+        say: Callable[[str, bytes], None] | None = None,
     ) -> None:
         self.name = name
         self._node = node
@@ -103,6 +106,7 @@ class Camera:
         self._set_state = set_state
         self._metrics = metrics
         self._aggregate = least_people is not None
+        self._say_faces = say if settings.faces and not self._aggregate else None
         self._series = metrics.camera(name, () if self._aggregate else labels)
         self._summary = Summary(node, name, labels, model, least_people or 0)
         replaced = self._series.frames_dropped["replaced"].inc
@@ -307,6 +311,10 @@ class Camera:
         if self._shown:
             self._shown.see(frame, tracks, self._labels)
         self._tell_view(tracks, frame.captured)
+        if self._say_faces is not None and not self._left:
+            faces = (self._in_view(track) for track in tracks)
+            payload = encode_faces(self._node, self.name, frame.wall, faces, self._model)
+            self._say_faces(f"{self.name}/faces", payload)
 
     def _closed(self, transitions: Sequence[Transition], reason: EndReason) -> None:
         last = self._last
@@ -353,14 +361,27 @@ class Camera:
             ),
             emotion=self._labels[transition.emotion],
             probability=round(float(transition.probabilities[transition.emotion]), 4),
-            probabilities={
-                label: round(float(p), 4) for label, p in zip(self._labels, transition.probabilities, strict=True)
-            },
+            probabilities=self._by_label(transition.probabilities),
             previous=None if transition.previous is None else self._labels[transition.previous],
             duration=None if transition.duration is None else round(transition.duration, 3),
             reason=end_reason if transition.type == "end" else None,
             model=self._model,
         )
+
+    def _in_view(self, track: Track) -> FaceInView:
+        probabilities = track.probabilities
+        return FaceInView(
+            id=self._face_ids[track.number],
+            box=_clipped(track.box),
+            confidence=round(track.confidence, 4),
+            in_sight=track.number in self._in_last,
+            emotion=self._labels[track.emotion],
+            probability=round(float(probabilities[track.emotion]), 4),
+            probabilities=self._by_label(probabilities),
+        )
+
+    def _by_label(self, probabilities: npt.NDArray[np.floating]) -> dict[str, float]:
+        return {label: round(float(p), 4) for label, p in zip(self._labels, probabilities, strict=True)}
 
     def _tell_view(self, tracks: Sequence[Track], time: float, now: bool = False) -> None:
         """Send the retained summary of the view when it has changed, at most once a second unless `now`."""
@@ -377,8 +398,7 @@ class Camera:
         self._view = view
         self._view_sent = self._view_sent if now else time
         mean = np.mean([track.probabilities for track in tracks], axis=0) if tracks else np.zeros(len(self._labels))
-        scores = {label: round(float(score), 4) for label, score in zip(self._labels, mean, strict=True)}
-        payload = {"faces": view[0], "emotion": view[1], "scores": scores}
+        payload = {"faces": view[0], "emotion": view[1], "scores": self._by_label(mean)}
         self._set_state(f"{self.name}/emotion", json.dumps(payload, separators=(",", ":")).encode())
 
 

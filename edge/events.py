@@ -1,15 +1,17 @@
-"""What the daemon says: events and states, and how they are written."""
+"""What the daemon says: events, faces in view and states, and how they are written."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import uuid
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any, Literal
 
 SCHEMA = "emotion-edge/event/1"
+FACES_SCHEMA = "emotion-edge/faces/1"
 #: What is retained of a camera, by the last level of the topic; the status last: who finds it knows of the rest.
 RETAINED = ("summary", "emotion", "status")
 EventType = Literal["start", "change", "end"]
@@ -74,6 +76,37 @@ class Event:
         document = {"schema": SCHEMA, **asdict(self)}
         document["time"], document["first_seen"] = rfc3339(self.time), rfc3339(self.first_seen)
         return json.dumps(document, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True)
+class FaceInView:
+    """A reported face after one frame.
+
+    Attributes:
+        id: as in its events.
+        box: where it was last seen, in fractions of the picture.
+        confidence: of the detector there, 0–1.
+        in_sight: whether this frame showed it; a face is in view until it has left.
+        emotion: that its events would tell.
+        probability: of `emotion`, calibrated and smoothed, 0–1.
+        probabilities: of every emotion.
+    """
+
+    id: str
+    box: Box
+    confidence: float
+    in_sight: bool
+    emotion: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+def encode_faces(node: str, camera: str, time: float, faces: Iterable[FaceInView], model: str) -> bytes:
+    """Write what is in view after a frame that was captured at `time`, seconds since 1970."""
+    where = {"schema": FACES_SCHEMA, "node": node, "camera": camera, "time": rfc3339(time)}
+    return json.dumps(
+        {**where, "faces": [asdict(face) for face in faces], "model": model}, separators=(",", ":")
+    ).encode()
 
 
 def decode_event(payload: bytes) -> Event:

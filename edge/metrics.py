@@ -32,6 +32,7 @@ DROPPED_FRAMES = ("replaced", "timeout", "failed", "unusable", "rate", "still", 
 CAPTURE_INCIDENTS = ("drained", "reopened", "resized")
 COMMANDS = ("done", "failed", "refused", "repeated", "retained", "oversized", "busy")
 REFUSABLE = ("subscription", "state", "answer")
+UNSAID = ("offline", "slow", "oversized")
 DROPPED_EVENTS = ("overflow", "expired", "damaged", "refused", "stopped")
 
 
@@ -142,6 +143,12 @@ class Metrics:
         self.mqtt_reconnects = self._counter("mqtt_reconnects_total", "Connections to the broker after the first.")
         refusals = self._counter("mqtt_refusals_total", "What the broker did not take, beside events.", "what")
         self.mqtt_refusals = {what: refusals.labels(what) for what in REFUSABLE}
+        unsaid = self._counter(
+            "faces_messages_dropped_total",
+            "Messages of each frame's faces that were dropped, by reason.",
+            "reason",
+        )
+        self.faces_unsaid = {reason: unsaid.labels(reason) for reason in UNSAID}
         self._outbox_events = self._gauge("outbox_events", "Events waiting for the broker.")
         self._outbox_bytes = self._gauge("outbox_bytes", "Size of the events waiting for the broker.")
         self._outbox_oldest = self._gauge("outbox_oldest_seconds", "Age of the oldest event waiting.")

@@ -157,6 +157,15 @@ class Publisher:
             if self._session is not None and self.connected.is_set():
                 self._session.tell(topic, payload)
 
+    def say(self, topic: str, payload: bytes) -> None:
+        """Send `payload` to `topic` (below `<base>/<node>/`) once, or drop it, and count that; never waits."""
+        session = self._session  # without the lock, which states that are being sent may have
+        unsaid = "offline"
+        if session is not None and not self._leave.is_set():
+            unsaid = session.say(f"{self.base}/{topic}", payload)
+        if unsaid:
+            self._metrics.faces_unsaid[unsaid].inc()
+
     def clear(self, topics: Iterable[str]) -> None:
         """Clear what is retained on topics, once: now, or at the next connection."""
         with self._lock:

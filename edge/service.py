@@ -311,6 +311,7 @@ class Service:
             metrics=self._metrics,
             least_people=settings.min_people if self._aggregate else None,
             preview=self._preview,
+            say=self._publisher.say,
         )
 
     def _check_model(self, asked: bool) -> None:

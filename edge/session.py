@@ -6,6 +6,7 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Any, Literal, Protocol
 
@@ -22,6 +23,8 @@ from edge.store import Message
 #: Events sent and not yet acknowledged, at most: what a lost connection can deliver twice.
 #: Fewer than paho's own 20, so that a state never waits behind them.
 WINDOW = 16
+#: Messages that nobody acknowledges and that wait for a slow connection, at most; more are dropped.
+UNSENT = 32
 #: Seconds without any acknowledgement, while one is due, after which the connection is given up.
 ACK_TIMEOUT = 30.0
 #: How long the broker may take to have said everything before the goodbye.
@@ -100,6 +103,9 @@ class Session:
         # What else is under way, which other threads send too: by its number, what it is and its topic.
         self._lock = threading.Lock()
         self._others: dict[int, tuple[Refusable, str]] = {}
+        # What nobody acknowledges and paho has not written yet; its publish() takes none of its locks for that.
+        self._unsent_lock = threading.Lock()
+        self._unsent: deque[paho.MQTTMessageInfo] = deque()
         self._closing = False
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -175,6 +181,25 @@ class Session:
             return
         info = self.client.publish(topic, message.payload, qos=1, retain=retain)
         self._under_way[info.mid] = (message.id, sent)
+
+    def say(self, topic: str, payload: bytes) -> str:
+        """Send something that nobody acknowledges (QoS 0); never waits, and lets no more than `UNSENT` wait.
+
+        Returns:
+            why it was dropped, one of `metrics.UNSAID`; empty if it was not.
+        """
+        if not self._fits(len(topic) + len(payload)):
+            return "oversized"
+        with self._unsent_lock:
+            while self._unsent and self._unsent[0].is_published():
+                self._unsent.popleft()
+            if len(self._unsent) >= UNSENT:
+                return "slow"
+            info = self.client.publish(topic, payload, qos=0)
+            if info.rc != paho.MQTT_ERR_SUCCESS:
+                return "offline"
+            self._unsent.append(info)
+        return ""
 
     def settle(self, timeout: float = 0.0) -> None:
         """Act on the acknowledgements that have come, waiting up to `timeout` seconds for the first."""

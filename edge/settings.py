@@ -165,6 +165,7 @@ class CameraSettings(_Login):
         masks: likewise, but a face whose centre is in one of them does not count.
         min_face: least height of a face that counts, in fractions of the picture's height.
         motion: least share of the picture that must have changed for a frame to be analysed; 0 for every frame.
+        faces: publish the faces in view after each analysed frame; never with `privacy: aggregate`.
     """
 
     source: str = Field(min_length=1, max_length=4096)
@@ -178,6 +179,7 @@ class CameraSettings(_Login):
     masks: Polygons = ()
     min_face: float = Field(0.0, ge=0, lt=1)
     motion: float = Field(0.0, ge=0, lt=1)
+    faces: bool = False
 
     @field_validator("source", mode="before")
     @classmethod

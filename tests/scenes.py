@@ -24,6 +24,8 @@ QUALITY = 18
 PRESET = "superfast"
 #: Share of a face's side over which it fades into the background.
 FEATHER = 0.06
+#: Seconds in which a face turns into another.
+FADE = 0.4
 #: How far the background pans at most, in pixels.
 PAN = 40
 #: Radians a second by which heads tilt to and fro: from one side to the other in little more than a second.
@@ -126,6 +128,7 @@ def compose(
     stagger: float = 0.4,
     tilt: float = 0.0,
     seed: int = 0,
+    later: Sequence[Portrait] = (),
 ) -> list[Visit]:
     """Write a clip in which the faces show up four at a time, each moving in its own quarter of the picture.
 
@@ -140,6 +143,7 @@ def compose(
         stagger: how much later each quarter runs than the one before it.
         tilt: how far heads tilt to either side, in degrees.
         seed: of the background.
+        later: what each face turns into in the middle of its visit; without any they stay as they are.
 
     Returns:
         The truth, in the order of `portraits`.
@@ -149,7 +153,8 @@ def compose(
         _visit(number, portrait, layout, rate, seconds=seconds, gap=gap, stagger=stagger)
         for number, portrait in enumerate(portraits)
     ]
-    write_clip(out, _frames(visits, portraits, layout, rate, gap, tilt, seed), rate, QUALITY, PRESET)
+    frames = _frames(visits, portraits, layout, rate, gap, tilt, seed, later)
+    write_clip(out, frames, rate, QUALITY, PRESET)
     return visits
 
 
@@ -245,19 +250,28 @@ def _visit(
 
 
 def _frames(
-    visits: list[Visit], portraits: Sequence[Portrait], layout: _Layout, rate: int, gap: float, tilt: float, seed: int
+    visits: list[Visit],
+    portraits: Sequence[Portrait],
+    layout: _Layout,
+    rate: int,
+    gap: float,
+    tilt: float,
+    seed: int,
+    later: Sequence[Portrait] = (),
 ) -> Iterator[Image]:
     side = layout.side
     mask = _feathered(side)
     wall = _wall(layout.size, seed)
-    enlarged = [_enlarged(portrait.image, side) for portrait in portraits]
+    first, second = ([_enlarged(portrait.image, side) for portrait in each] for each in (portraits, later or portraits))
     for number in range(round((max(visit.vanish for visit in visits) + gap) * rate)):
         time = number / rate
         picture = _background(wall, layout.size, time)
         for visit in visits:
             if visit.box(time) is not None:
                 angle = tilt * np.sin(TILT_RATE * time + visit.id)
-                _paste(picture, enlarged[visit.id], mask, layout.corner(visit, time), float(angle))
+                share = np.clip((time - (visit.appear + visit.vanish) / 2) / FADE + 0.5, 0, 1)
+                face = cv2.addWeighted(first[visit.id], 1 - share, second[visit.id], share, 0)
+                _paste(picture, np.asarray(face, np.uint8), mask, layout.corner(visit, time), float(angle))
         yield picture
 
 

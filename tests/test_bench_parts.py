@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from edge.bench.rig import BenchError
 from edge.bench.rows import BARS, MEASUREMENTS
 from tests import bench
-from tests.bench import CAMERAS, MORE_BARS, RATE, age_slope, ages_of, seconds_where_equal
+from tests.bench import CAMERAS, MORE_BARS, RATE, age_slope, ages_of, seconds_where_equal, share_of_frames
 from tests.parts.clocked import BITS, Seen, number_of, number_picture, numbered_clip, watch_slowly
 from tests.parts.rtp_clock import RtpClock
 from tests.parts.samples import portrait
@@ -51,6 +52,13 @@ def test_slope_of_ages_that_go_up_and_down_and_have_peaks(grows):
     ages = 0.1 + grows * moments / 60 + 0.1 * (moments / 9.3 % 1) + rng.normal(0, 0.002, len(moments))
     ages[rng.choice(len(ages), 20)] += 1.0
     assert age_slope(list(zip(1e6 + moments, ages, strict=True))) == pytest.approx(1000 * grows, abs=2)
+
+
+def test_more_frames_than_were_sent_are_no_figure():
+    assert share_of_frames(60 * RATE * CAMERAS, 60.0) == 1.0
+    assert share_of_frames(5 * RATE * CAMERAS + CAMERAS, 5.0) == pytest.approx(1.02)
+    with pytest.raises(BenchError, match=r"four_cameras_share is 1\.05, which cannot be"):
+        share_of_frames(1.05 * 60 * RATE * CAMERAS, 60.0)
 
 
 def test_frames_are_watched_slowly_and_the_newest_is_taken(clips, rtsp_server):

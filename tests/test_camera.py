@@ -3,13 +3,13 @@
 import itertools
 import json
 import threading
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from edge.camera import Camera
-from edge.events import Box, decode_event
+from edge.events import Box, decode_event, rfc3339
 from edge.frames import Frame
 from edge.metrics import Metrics
 from edge.outbox import Outbox
@@ -19,6 +19,7 @@ from edge.settings import CameraSettings
 from edge.tracking import Observation, Rules
 from tests.parts import eventually
 from tests.parts.samples import LABELS
+from tests.parts.schema import validate
 
 FACE = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))
 
@@ -39,8 +40,8 @@ def face(emotion="neutral", probability=0.9, box=FACE.box):
 class Told:
     """A camera, and what it says."""
 
-    def __init__(self, pipeline, preview=None, **settings):
-        self.states, self.outbox = [], Outbox()
+    def __init__(self, pipeline, preview=None, least_people=None, **settings):
+        self.states, self.outbox, self.said = [], Outbox(), []
         self.camera = Camera(
             "door",
             CameraSettings(**{"source": "rtsp://door/stream", **settings}),
@@ -51,9 +52,11 @@ class Told:
             model="model 1",
             pipeline=pipeline,
             outbox=self.outbox,
-            set_state=lambda topic, payload: self.states.append((topic, json.loads(payload))),
+            set_state=lambda topic, payload: self.states.append((topic, json.loads(payload or b"null"))),
             metrics=Metrics("node", "0"),
             preview=preview,
+            least_people=least_people,
+            say=lambda topic, payload: self.said.append((topic, json.loads(payload))),
         )
 
     def see(self, seconds, *faces, clock=1_700_000_000.0):
@@ -143,6 +146,37 @@ def test_a_second_change_of_the_view_within_a_second_waits(told):
     assert len(told.views()) == 1
     told.see(1.01, face())
     assert [view["faces"] for view in told.views()] == [0, 1]
+
+
+def test_faces_in_view_are_told_after_each_frame_if_asked_for(make_told):
+    told = make_told(faces=True)
+    for tick in range(8):
+        told.see(tick / 10, face(box=Box(-0.1, 0.4, 0.4, 0.4)))
+    told.see(0.8)
+    (start,) = told.events()
+    assert [topic for topic, _ in told.said] == ["door/faces"] * 9
+    for _, message in told.said:
+        validate("emotion/node/door/faces", message)
+    faces = [message["faces"] for _, message in told.said]
+    assert faces[:5] == [[]] * 5, "not reported yet"
+    (seen,), (unseen,) = faces[-2:]
+    assert (seen["id"], seen["emotion"], seen["in_sight"], unseen["in_sight"]) == (
+        start.face.id,
+        "neutral",
+        True,
+        False,
+    )
+    assert seen["box"] == asdict(start.face.box), "clipped to the picture"
+    assert told.said[-1][1]["time"] == rfc3339(1_700_000_000.8)
+
+
+@pytest.mark.parametrize("settings", [{}, {"faces": True, "least_people": 3}])
+def test_faces_in_view_are_not_told_unless_asked_for_and_never_of_aggregates(make_told, settings):
+    told = make_told(**settings)
+    for tick in range(8):
+        told.see(tick / 10, face())
+    assert told.camera._series.faces_in_view._value.get() == 1
+    assert told.said == []
 
 
 def test_stop_ends_the_faces_once_and_says_so(told):

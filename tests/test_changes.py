@@ -28,6 +28,12 @@ def test_only_cameras_that_changed_are_touched() -> None:
     assert changes(new, settings()).removed == ("c",)
 
 
+def test_faces_of_each_frame_are_a_matter_of_one_camera() -> None:
+    new = settings(cameras={"a": {"source": "0"}, "b": {"source": "1", "faces": True}})
+    for found in (changes(settings(), new), changes(new, settings())):
+        assert (found.everything, found.stop, found.start, found.removed) == ((), ("b",), ("b",), ())
+
+
 @pytest.mark.parametrize(
     "more",
     [

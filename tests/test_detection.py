@@ -7,15 +7,22 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
+from edge.bundle import DEFAULT_MODEL, read_bundle
+from edge.metrics import Metrics
+from edge.pipeline import Analyser
 from edge.schedule import Schedule
 from edge.tracking import Transition
-from tests.parts.analysis import Analysed, overlap, side_by_side
-from tests.scenes import clear_portraits, compose, read_clip
+from tests.parts.analysis import KEEP, Analysed, overlap, side_by_side
+from tests.parts.samples import LABELS
+from tests.scenes import Portrait, clear_portraits, compose, read_clip
 
 VIDEO = Path(os.environ.get("EMOTION_VIDEO", "../shared/video"))
 SCENE_RATE = 15
+VISITS, SURE = 12, 0.8
+KINDS = ("start", "change", "end")
 #: A start or end may come this much later or earlier, seconds.
 TOLERANCE = 0.5
 LEAST_RATIO = 2.0
@@ -23,18 +30,22 @@ LEAST_RATIO = 2.0
 
 @pytest.mark.timeout(600)
 def test_cheap_looks_on_composed_scenes(tmp_path: Path, figure: Callable[[str], None]) -> None:
-    """Four moving faces at a time that come and go, each in view for 3 s."""
-    visits = compose(clear_portraits(12, 11), tmp_path / "scene.mp4", side=300, gap=2.5, seconds=3, rate=SCENE_RATE)
+    """Four moving faces at a time that come and go, each in view for 5 s and of another expression after half of it.
+
+    The model is sure of each: of what is on the brink between two emotions, a pixel more or less of the crop decides.
+    """
+    portraits, later = _changing(_sure(clear_portraits(64, 11)), VISITS)
+    visits = compose(portraits, tmp_path / "scene.mp4", gap=2.5, seconds=5, rate=SCENE_RATE, later=later)
     every, shipped = side_by_side(read_clip(tmp_path / "scene.mp4"), SCENE_RATE, [Schedule(0.0), Schedule()])
     found, of = _recall(every, shipped)
     figure(
         f"detection_ratio: {every.detection / shipped.detection:.2f} detection alone, {every.all / shipped.all:.2f} "
         f"the whole analysis, against the whole of every frame; recall between {found} of {of}"
     )
-    for kind in ("start", "end"):
+    for kind in KINDS:
         assert _pairs(every.of(kind), shipped.of(kind)) == len(every.of(kind)) == len(shipped.of(kind)), kind
     assert len(every.of("start")) >= 0.95 * len(visits)
-    assert len(every.of("change")) == len(shipped.of("change"))
+    assert len(every.of("change")) >= 0.75 * len(visits)
     assert found >= 0.97 * of
     assert every.detection / shipped.detection >= LEAST_RATIO
 
@@ -42,24 +53,50 @@ def test_cheap_looks_on_composed_scenes(tmp_path: Path, figure: Callable[[str], 
 @pytest.mark.timeout(600)
 def test_cheap_looks_on_recorded_people(figure: Callable[[str], None]) -> None:
     """As they were recorded, once through."""
-    found = of = pairs = starts = 0
+    found = of = 0
+    pairs, told = dict.fromkeys(("start", "end"), 0), dict.fromkeys(("start", "end"), 0)
     seconds = {"every": 0.0, "shipped": 0.0}
     for path in sorted(VIDEO.glob("*.mp4")):
         rate = cv2.VideoCapture(str(path), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FPS)
         every, shipped = side_by_side(read_clip(path), rate, [Schedule(0.0), Schedule()])
         here = _recall(every, shipped)
         found, of = found + here[0], of + here[1]
-        assert len(every.of("start")) == len(shipped.of("start")), path.stem
-        pairs, starts = pairs + _pairs(every.of("start"), shipped.of("start")), starts + len(every.of("start"))
+        for kind in told:
+            assert len(every.of(kind)) == len(shipped.of(kind)), (path.stem, kind)
+            told[kind] += len(every.of(kind))
+            pairs[kind] += _pairs(every.of(kind), shipped.of(kind))
         seconds["every"] += every.detection
         seconds["shipped"] += shipped.detection
     figure(
         f"detection on recorded people: ratio {seconds['every'] / seconds['shipped']:.2f}, recall between "
-        f"{found} of {of}, {pairs} of {starts} starts within {TOLERANCE} s"
+        f"{found} of {of}, {pairs['start']} of {told['start']} starts and {pairs['end']} of {told['end']} ends within "
+        f"{TOLERANCE} s"
     )
     assert of > 300
     assert found >= 0.98 * of
-    assert pairs == starts
+    assert pairs == told
+
+
+def _sure(portraits: list[Portrait]) -> list[Portrait]:
+    """Return the portraits in which the model sees the same as people do, at least with probability `SURE`."""
+    analyser = Analyser(read_bundle(DEFAULT_MODEL), KEEP, Metrics("node", "0"))
+    sure = []
+    for portrait in portraits:
+        large = cv2.cvtColor(cv2.resize(portrait.image, (300, 300), interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2BGR)
+        seen = analyser(np.asarray(cv2.copyMakeBorder(large, 200, 200, 200, 200, cv2.BORDER_REPLICATE), np.uint8))
+        if len(seen) == 1 and seen[0].probabilities[LABELS.index(portrait.emotion)] >= SURE:
+            sure.append(portrait)
+    return sure
+
+
+def _changing(portraits: list[Portrait], count: int) -> tuple[list[Portrait], list[Portrait]]:
+    """Return some portraits, and as many others, each with another emotion than the one that it takes the place of."""
+    first, rest = portraits[:count], portraits[count:]
+    later = []
+    for portrait in first:
+        later.append(next(other for other in rest if other.emotion != portrait.emotion))
+        rest.remove(later[-1])
+    return first, later
 
 
 def _recall(every: Analysed, shipped: Analysed) -> tuple[int, int]:
@@ -73,13 +110,15 @@ def _recall(every: Analysed, shipped: Analysed) -> tuple[int, int]:
 
 
 def _pairs(one: list[Transition], other: list[Transition]) -> int:
-    """Count the transitions that have one of the other's in the same place and within the tolerance."""
+    """Count the transitions that have one of the other's to the same emotion, in its place and within the tolerance."""
     left = list(other)
     for transition in one:
         near = [
             candidate
             for candidate in left
-            if abs(candidate.time - transition.time) <= TOLERANCE and overlap(candidate.box, transition.box) > 0.1
+            if candidate.emotion == transition.emotion
+            and abs(candidate.time - transition.time) <= TOLERANCE
+            and overlap(candidate.box, transition.box) > 0.1
         ]
         if near:
             left.remove(min(near, key=lambda candidate: abs(candidate.time - transition.time)))

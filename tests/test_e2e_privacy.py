@@ -30,7 +30,7 @@ def test_nothing_about_single_faces_leaves_the_daemon(
 ) -> None:
     # First in full, and killed while events wait: what is known of faces lies in the outbox and is retained.
     config = {
-        **settings_for(broker, cam=flicker_camera(flickering(tmp_path / "pictures"))),
+        **settings_for(broker, cam={**flicker_camera(flickering(tmp_path / "pictures")), "faces": True}),
         "tracking": TRACKING,
         "summary": {"period": 1},
     }
@@ -100,10 +100,11 @@ def test_switched_on_while_it_runs(
     start_daemon: Callable[..., Daemon],
     broker_answers: bool,
 ) -> None:
-    config = settings_for(broker, cam=flicker_camera(flickering(tmp_path / "pictures")))
+    config = settings_for(broker, cam={**flicker_camera(flickering(tmp_path / "pictures")), "faces": True})
     daemon = start_daemon({**config, "tracking": TRACKING})
     subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/emotion" and m.payload["faces"] > 0, 30)
     subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/event", 30)
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/faces" and m.payload["faces"], 30)
     if not broker_answers:
         broker.freeze()
         made = daemon.value("emotion_edge_events_total")
@@ -131,7 +132,7 @@ def test_switched_on_while_it_runs(
     assert kinds == {"online", "pause"}
     events = [m.payload for m in subscriber.on("emotion/test/cam/event")]
     assert not [event for event in events if event["reason"] == "stopped"], "not even their end"
-    assert not [m for m in subscriber.messages[later:] if m.topic == "emotion/test/cam/event"]
+    assert not [m for m in subscriber.messages[later:] if m.topic.endswith(("/event", "/faces"))]
 
 
 def _gone(message: Message) -> bool:

@@ -10,9 +10,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from edge.events import SCHEMA, Box, Event, EventFace, decode_event, event_id, from_rfc3339, rfc3339, state
+from edge.events import (
+    SCHEMA,
+    Box,
+    Event,
+    EventFace,
+    FaceInView,
+    decode_event,
+    encode_faces,
+    event_id,
+    from_rfc3339,
+    rfc3339,
+    state,
+)
 from tests.parts.samples import LABELS, make_event
-from tests.parts.schema import validate_event
+from tests.parts.schema import validate, validate_event
 
 NAMES = st.from_regex(r"[a-z0-9_-]{1,64}", fullmatch=True)
 FRACTIONS = st.floats(0, 1)
@@ -51,6 +63,20 @@ def events(draw):
 def test_event_written_and_read_is_the_same_and_keeps_to_the_schema(event):
     assert decode_event(event.encode()) == event
     validate_event(json.loads(event.encode()))
+
+
+@given(st.lists(events(), max_size=3), MOMENTS, st.booleans())
+def test_faces_in_view_keep_to_the_schema(seen, time, in_sight):
+    faces = [
+        FaceInView(e.face.id, e.face.box, e.face.confidence, in_sight, e.emotion, e.probability, e.probabilities)
+        for e in seen
+    ]
+    document = json.loads(encode_faces("node", "camera", time, faces, "model 1"))
+    validate("emotion/node/camera/faces", document)
+    assert [face["id"] for face in document["faces"]] == [face.id for face in faces]
+    assert from_rfc3339(document["time"]) == pytest.approx(time, abs=1e-3)
+    with pytest.raises(jsonschema.ValidationError):
+        validate("emotion/node/camera/faces", {**document, "faces": [{"id": "a"}]})
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ SERIES = {
     "mqtt_connected": (GAUGES, set()),
     "mqtt_reconnects_total": (COUNTERS, set()),
     "mqtt_refusals_total": (COUNTERS, {"what"}),
+    "faces_messages_dropped_total": (COUNTERS, {"reason"}),
     "outbox_events": (GAUGES, set()),
     "outbox_bytes": (GAUGES, set()),
     "outbox_oldest_seconds": (GAUGES, set()),

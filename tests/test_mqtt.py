@@ -20,6 +20,7 @@ from edge.events import decode_event, state
 from edge.metrics import Metrics
 from edge.mqtt import Publisher
 from edge.outbox import Outbox
+from edge.session import UNSENT
 from edge.settings import MqttSettings
 from edge.store import Message
 from tests.parts import HOST, eventually, free_port
@@ -657,6 +658,67 @@ def test_states_and_answers_larger_than_the_broker_takes(parts, node, caplog):
     assert one.publisher.answer("emotion/answers", b"x" * 300, None) is True
     assert refusals(one) == {"subscription": 0, "state": 1, "answer": 1}
     assert caplog.text.count("larger than the 500 bytes that it takes") == 2
+    assert one.connected()
+
+
+def unsaid(one):
+    return {reason: counter._value.get() for reason, counter in one.metrics.faces_unsaid.items()}
+
+
+@pytest.mark.own_messages
+def test_what_may_be_lost_is_sent_once_or_not_at_all(broker, subscriber, node):
+    one = node(broker.port)
+    one.publisher.say("camera/faces", b"1")
+    one.start()
+    eventually(one.connected, 10, "connection")
+    one.publisher.say("camera/faces", b"2")
+    subscriber.wait_for(lambda m: m.payload == 2)
+    broker.stop()
+    eventually(lambda: not one.connected(), 10, "lost connection")
+    one.publisher.say("camera/faces", b"3")
+    broker.start()
+    eventually(one.connected, 10, "connection")
+    one.publisher.say("camera/faces", b"4")
+    subscriber.wait_for(lambda m: m.payload == 4)
+    one.publisher.stop(1)
+    one.publisher.say("camera/faces", b"5")
+    subscriber.publish("emotion/node/last", b"6")
+    subscriber.wait_for(lambda m: m.payload == 6)
+    said = subscriber.on("emotion/node/camera/faces")
+    assert [(m.payload, m.qos, m.retain) for m in said] == [(2, 0, False), (4, 0, False)]
+    with pytest.raises(AssertionError), Subscriber(broker.port, ("emotion/node/camera/faces",)) as late:
+        late.wait_for(lambda m: m.retain, 0.5)
+    assert unsaid(one) == {"offline": 3, "slow": 0, "oversized": 0}
+
+
+def test_what_may_be_lost_neither_piles_up_nor_waits_behind_a_slow_broker(broker, node):
+    one = node(broker.port)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    broker.freeze()
+    payload = b"x" * 1_000_000
+    slowest = 0.0
+    for _ in range(200):
+        started = time.monotonic()
+        one.publisher.say("camera/faces", payload)
+        slowest = max(slowest, time.monotonic() - started)
+    assert len(one.publisher._session.client._out_packet) <= UNSENT
+    assert unsaid(one)["slow"] >= 200 - 2 * UNSENT
+    assert slowest < 5, "the broker does not answer at all"
+    broker.thaw()
+    eventually(lambda: not one.publisher._session.client._out_packet, 30, "everything sent")
+    before = unsaid(one)
+    one.publisher.say("camera/faces", b"1")
+    assert unsaid(one) == before
+
+
+def test_what_may_be_lost_and_is_larger_than_the_broker_takes(parts, node):
+    broker = parts.start(Mosquitto(parts.folder("small"), max_packet_size=500))
+    one = node(broker.port)
+    one.start()
+    eventually(one.connected, 10, "connection")
+    one.publisher.say("camera/faces", b"x" * 500)
+    assert unsaid(one) == {"offline": 0, "slow": 0, "oversized": 1}
     assert one.connected()
 
 

@@ -115,19 +115,36 @@ def test_plain_broker_on_the_tls_port_is_one_line(broker, authority, connect, ca
     refused(connect, caplog, "check mqtt.port", port=broker.port, tls={"ca": authority.ca})
 
 
-def test_websockets(connect, monkeypatch):
-    """The demo's broker, told to speak websockets: not every Mosquitto of Debian opens one where there is no IPv6."""
+@pytest.fixture
+def websockets(monkeypatch):
+    """Start the demo's broker, told to speak websockets: not every Mosquitto of Debian opens one without IPv6."""
     plain = amqtt.broker.Broker.__init__
+    started = []
 
-    def over_websockets(self, config):
-        plain(self, {**config, "listeners": {"default": {**config["listeners"]["default"], "type": "ws"}}})
+    def start(**listener):
+        def over_websockets(self, config):
+            plain(self, {**config, "listeners": {"default": {**config["listeners"]["default"], **listener}}})
 
-    monkeypatch.setattr(amqtt.broker.Broker, "__init__", over_websockets)
-    settings = MqttSettings(port=free_port())
-    embedded = EmbeddedBroker(settings)
-    embedded.start()
-    assert connect(port=settings.port, transport="websockets", path="/mqtt").wait_empty(15)
-    embedded.stop()
+        monkeypatch.setattr(amqtt.broker.Broker, "__init__", over_websockets)
+        settings = MqttSettings(port=free_port())
+        started.append(EmbeddedBroker(settings))
+        started[-1].start()
+        return settings.port
+
+    yield start
+    for broker in started:
+        broker.stop()
+
+
+def test_websockets(connect, websockets):
+    assert connect(port=websockets(type="ws"), transport="websockets", path="/mqtt").wait_empty(15)
+
+
+def test_encrypted_websockets(authority, connect, websockets, caplog):
+    certificate, key = authority.sign(f"IP:{HOST}", stem="websocket")
+    port = websockets(type="ws", ssl=True, certfile=str(certificate), keyfile=str(key))
+    refused(connect, caplog, "check mqtt.tls.ca", port=port, transport="websockets", tls={})
+    assert connect(port=port, transport="websockets", tls={"ca": authority.ca}).wait_empty(15)
 
 
 def test_next_broker_when_the_first_does_not_answer_and_back(parts, connect, caplog):

@@ -97,7 +97,10 @@ def test_wheel_holds_what_the_daemon_needs_and_nothing_of_the_workshop(wheel):
         "edge/models/blazeface_short.tflite",
         "edge/media/bench.mp4",
         "edge/media/demo.mp4",
-        *(f"edge/schemas/{name}-1.json" for name in ("command", "emotion", "event", "response", "status", "summary")),
+        *(
+            f"edge/schemas/{name}-1.json"
+            for name in ("command", "emotion", "event", "faces", "response", "status", "summary")
+        ),
         "edge/schemas/preview-1.json",
         "edge/schemas/settings.json",
         *(f"edge/preview/{name}" for name in ("page.html", "page.js", "page.css", "login.html", "icon.svg")),
