@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -20,6 +21,10 @@ from tests.parts.rtsp import RtspServer
 from tests.parts.subscriber import Subscriber
 
 pytest_plugins = ["pytester", "tests.parts.browser"]
+
+# A shell lets what it starts in the background ignore Ctrl-C, and so would the programs that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is slow; the time limit of pytest is enough.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])

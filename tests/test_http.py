@@ -123,7 +123,7 @@ def test_stop_frees_the_port_at_once_and_leaves_nothing(host):
         assert not accepts(settings.port)
     reader.close()
     eventually(lambda: set(threading.enumerate()) == threads, 5, "end of the threads", threading.enumerate)
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert len(os.listdir("/proc/self/fd")) <= files
 
 
 def test_taken_port_leaves_nothing():
@@ -134,7 +134,7 @@ def test_taken_port_leaves_nothing():
             server.start()
         server.stop()
     eventually(lambda: set(threading.enumerate()) == threads, 5, "end of the threads", threading.enumerate)
-    assert len(os.listdir("/proc/self/fd")) == files
+    assert len(os.listdir("/proc/self/fd")) <= files
 
 
 def test_server_never_started_can_be_stopped():
