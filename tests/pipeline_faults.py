@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -24,6 +25,7 @@ from tests.parts.watchdog import Watchdog, restart_pause
 
 ANALYSED, CAPTURED = "emotion_edge_frames_analysed_total", "emotion_edge_frames_captured_total"
 DROPPED, AGE = "emotion_edge_frames_dropped_total", "emotion_edge_frame_age_seconds"
+STATUS = "emotion/test/status"
 FILE: dict[str, Any] = {"source": str(CLIP), "loop": True}
 #: Frames of a camera that may be under way: one in the slot, one with each worker.
 CAMERAS, WORKERS = 4, 2
@@ -143,4 +145,35 @@ def bad_model(folder: Path, short: bool) -> Iterator[Row]:
     yield Row("SIGHUP with a bad model file", figure, "the old one goes on", info == after and not failed)
 
 
-PIPELINE_FAULTS: tuple[Fault, ...] = (slow, hangs, raises, stop_under_load, bad_model)
+def bad_settings(folder: Path, short: bool) -> Iterator[Row]:
+    """SIGHUP, and the settings file is not one: it is cut short, then names what is not there."""
+    del short
+    broken = {
+        "cut short": "cameras: {cam: {sou",
+        "no such key": "camera: {}\n",
+        "no such file": "cameras: {cam: {source: no}}\n",
+    }
+    with (
+        Mosquitto(folder / "broker") as broker,
+        Subscriber(broker.port, (STATUS, "emotion/test/cam/status")) as told,
+        Daemon(settings_for(broker, cam=FILE), folder / "daemon") as daemon,
+    ):
+        daemon.wait_for_ready()
+        eventually(lambda: daemon.value(ANALYSED) > 5, 30, "frames", daemon.tail)
+        told.wait_for(lambda m: m.topic != STATUS and m.payload["state"] == "online", 20, "camera online")
+        pid, seen, named = daemon.pid, len(told.messages), 0
+        for text in broken.values():
+            daemon.path.write_text(text)
+            lines = len(daemon.lines())
+            os.kill(daemon.pid, signal.SIGHUP)
+            said = daemon.wait_for_log("the old ones go on", 20, lines)
+            named += re.search(rf"{re.escape(str(daemon.path))}:\d+", said) is not None
+        before = daemon.value(ANALYSED)
+        eventually(lambda: daemon.value(ANALYSED) > before + 10, 20, "frames", daemon.tail)
+        running, again = daemon.running and daemon.pid == pid, len(told.messages) - seen
+    figure = f"{named} of {len(broken)} said with file and line, {again} states told anew"
+    held = running and named == len(broken) and not again
+    yield Row("SIGHUP with a bad settings file", figure, "the old ones go on, file and line said", held)
+
+
+PIPELINE_FAULTS: tuple[Fault, ...] = (slow, hangs, raises, stop_under_load, bad_model, bad_settings)
