@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-import resource
 import shutil
 import subprocess
 import time
@@ -110,27 +110,48 @@ def power_loss(folder: Path, short: bool) -> Iterator[Row]:
 def disk_fails(folder: Path, short: bool) -> Iterator[Row]:
     """The disk is full, then has room again; the folder cannot be written; bits are flipped."""
     del short
-    with Delivery(folder / "full") as run:
-        # Files that cannot grow are what a full disk is to SQLite, and need no rights.
-        before = resource.getrlimit(resource.RLIMIT_FSIZE)
-        with run.daemon as daemon:
-            run.wait_made(10)
-            resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, (20_000, before[1]))
-            daemon.wait_for_log("events wait in memory", 30)
-            made = len(daemon.ids("made"))
-            run.wait_made(made + 10)
-            durable = daemon.value("emotion_edge_outbox_durable")
-            running = daemon.running
-            resource.prlimit(daemon.pid, resource.RLIMIT_FSIZE, before)
-            eventually(lambda: daemon.value("emotion_edge_outbox_durable") == 1, 30, "file in use again", daemon.tail)
-            outcome = run.outcome()
-        lost = len(set(daemon.ids("made")) - run.received())
-    figure = f"{lost} of {outcome.made} lost, {outcome.disordered} out of order"
-    held = running and not (lost or outcome.disordered or durable) and outcome.faces_held
-    yield Row("disk full", figure, "running, said, 0 lost, in order, every start has its end", held)
+    yield from _full(folder / "full")
     yield from _no_folder(folder / "no-folder")
     yield from _read_only(folder / "read-only")
     yield from _flipped(folder / "flipped")
+
+
+def _full(folder: Path) -> Iterator[Row]:
+    """The disk of the outbox is filled by something else, and later has room again."""
+    fault, bar = "disk full", "running, said, 0 lost, in order, every start has its end"
+    with Delivery(folder) as run:
+        state = run.daemon.outbox.parent
+        state.mkdir(parents=True)
+        try:
+            _mount("-t", "tmpfs", "-o", "size=1m", "emotion-edge-test", state)
+        except subprocess.CalledProcessError as error:
+            yield Row(fault, f"not tried: {error.stderr.strip()}", bar, held=False, tried=False)
+            return
+        try:
+            with run.daemon as daemon:
+                run.wait_made(10)
+                filler = state / "filler"
+                _fill(filler)
+                daemon.wait_for_log("database or disk is full", 60)
+                made = len(daemon.ids("made"))
+                run.wait_made(made + 20)
+                durable, running = daemon.value("emotion_edge_outbox_durable"), daemon.running
+                filler.unlink()
+                eventually(lambda: daemon.value("emotion_edge_outbox_durable") == 1, 30, "file in use", daemon.tail)
+                outcome = run.outcome()
+            lost = len(set(daemon.ids("made")) - run.received())
+        finally:
+            run.daemon.close()
+            subprocess.run(["umount", str(state)], check=True)
+    held = running and not (lost or outcome.disordered or durable) and outcome.faces_held
+    yield Row(fault, f"{lost} of {outcome.made} lost, {outcome.disordered} out of order", bar, held)
+
+
+def _fill(file: Path) -> None:
+    """Write to a file until there is no room for more."""
+    with file.open("wb", buffering=0) as filler, contextlib.suppress(OSError):
+        while filler.write(b"x" * 512):
+            pass
 
 
 def _no_folder(folder: Path) -> Iterator[Row]:

@@ -16,21 +16,23 @@ import edge.mqtt
 import edge.session
 from edge.client import LARGEST, ROOM
 from edge.demo import EmbeddedBroker
-from edge.events import decode_event, state
+from edge.events import decode_event, encode_faces, state
 from edge.metrics import Metrics
 from edge.mqtt import Publisher
 from edge.outbox import Outbox
 from edge.session import UNSENT
 from edge.settings import MqttSettings
 from edge.store import Message
+from edge.summary import Summary
 from tests.parts import HOST, eventually, free_port
 from tests.parts.broker import Mosquitto
-from tests.parts.samples import make_event
+from tests.parts.samples import LABELS, make_event
 from tests.parts.schema import validate_event
 from tests.parts.stubborn import StubbornBroker
 from tests.parts.subscriber import Subscriber
 
 ONLINE = state("online", version="0")
+VIEW = b'{"faces":1,"emotion":"neutral","scores":{"neutral":1}}'
 STATUS = "emotion/node/status"
 
 
@@ -73,6 +75,13 @@ def node(monkeypatch):
     for one in made:
         if one.publisher._thread.is_alive():
             one.publisher.stop(1)
+
+
+def summary(number):
+    """The payload of a camera's summary that differs from others by its number."""
+    told = Summary("node", "camera", LABELS, "model 1", 0)
+    told.begin(60.0 * (number - 1), 0)
+    return told.tell(60.0 * number, 0, 1).payload
 
 
 def events(subscriber, camera="camera"):
@@ -126,10 +135,10 @@ def test_states_are_retained_and_status_says_offline_after_a_stop(broker, node):
     one.start()
     one.publisher.set_state("camera/status", state("online"))
     eventually(one.connected, 10, "connection")
-    one.publisher.set_state("camera/emotion", b'{"faces":1}')
+    one.publisher.set_state("camera/emotion", VIEW)
     assert retained(broker.port, STATUS) == {"state": "online", "version": "0"}
     assert retained(broker.port, "emotion/node/camera/status") == {"state": "online"}
-    assert retained(broker.port, "emotion/node/camera/emotion") == {"faces": 1}
+    assert retained(broker.port, "emotion/node/camera/emotion") == json.loads(VIEW)
     assert one.publisher.stop(5) == 0
     assert retained(broker.port, STATUS) == {"state": "offline", "reason": "stopped"}
     assert one.gauge() == 0
@@ -178,14 +187,13 @@ def test_last_values_come_again_after_a_broker_that_forgot_them(parts, node):
     assert one.gauge() == 1
 
 
-@pytest.mark.own_messages
 def test_the_last_summary_comes_again_after_a_broker_that_forgot_it(parts, node):
     """Within 5 s: a reconnect is tried within 1 s or 2, and it is among the first that is said."""
     broker = parts.start(Mosquitto(parts.folder("forgetful")))
     one = node(broker.port)
     for number in (1, 2):
-        one.outbox.put_message(Message(f"s{number}", "camera", "summary", b'{"number":%d}' % number))
-    one.outbox.put_message(Message("g", "gone", "summary", b'{"number":3}'))
+        one.outbox.put_message(Message(f"s{number}", "camera", "summary", summary(number)))
+    one.outbox.put_message(Message("g", "gone", "summary", summary(3)))
     one.start()
     eventually(lambda: len(one.outbox) == 0, 10, "delivery")
     for forgotten in (False, True):
@@ -199,7 +207,7 @@ def test_the_last_summary_comes_again_after_a_broker_that_forgot_it(parts, node)
             late.publish("last", b"1")
             late.wait_for(lambda m: m.topic == "last", 10)
             found = [(m.topic, m.payload) for m in late.messages if m.topic.endswith("/summary")]
-        assert found == ([] if forgotten else [("emotion/node/camera/summary", {"number": 2})])
+        assert found == ([] if forgotten else [("emotion/node/camera/summary", json.loads(summary(2)))])
         one.publisher.forget_camera("camera")
 
 
@@ -550,7 +558,7 @@ def test_a_camera_that_came_back_keeps_what_is_retained_of_it(parts, node):
     one.start()
     eventually(one.connected, 10, "connection")
     for kind in ("status", "emotion", "summary"):
-        one.publisher.set_state(f"camera/{kind}", b"{}")
+        one.publisher.set_state(f"camera/{kind}", {"status": ONLINE, "emotion": VIEW, "summary": summary(1)}[kind])
         retained(broker.port, f"emotion/node/camera/{kind}")
     one.publisher.forget_camera("camera")
     assert not [topic for topic in one.publisher.states() if topic.startswith("camera/")]
@@ -558,13 +566,13 @@ def test_a_camera_that_came_back_keeps_what_is_retained_of_it(parts, node):
     with Subscriber(broker.port) as late:
         late.wait_for(lambda m: m.topic == STATUS, 10)
         assert not late.on("emotion/node/camera/#")
-    one.outbox.put_message(Message("s", "camera", "summary", b'{"a": 1}'))
-    assert retained(broker.port, "emotion/node/camera/summary") == {"a": 1}
+    one.outbox.put_message(Message("s", "camera", "summary", summary(2)))
+    assert retained(broker.port, "emotion/node/camera/summary") == json.loads(summary(2))
     connections = one.publisher._connections
     one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
     eventually(lambda: one.publisher._connections > connections and one.connected(), 10, "connection")
     settle(one, broker.port, "2")
-    assert retained(broker.port, "emotion/node/camera/summary") == {"a": 1}
+    assert retained(broker.port, "emotion/node/camera/summary") == json.loads(summary(2))
 
 
 def test_one_status_of_another_run_is_no_proof_and_two_in_a_row_are(broker, node, monkeypatch, caplog):
@@ -665,27 +673,32 @@ def unsaid(one):
     return {reason: counter._value.get() for reason, counter in one.metrics.faces_unsaid.items()}
 
 
-@pytest.mark.own_messages
+def faces(number):
+    return encode_faces("node", "camera", float(number), [], "model 1")
+
+
 def test_what_may_be_lost_is_sent_once_or_not_at_all(broker, subscriber, node):
     one = node(broker.port)
-    one.publisher.say("camera/faces", b"1")
+    one.publisher.say("camera/faces", faces(1))
     one.start()
     eventually(one.connected, 10, "connection")
-    one.publisher.say("camera/faces", b"2")
-    subscriber.wait_for(lambda m: m.payload == 2)
+    one.publisher.say("camera/faces", faces(2))
+    subscriber.wait_for(lambda m: m.raw == faces(2))
+    subscriptions = subscriber.subscriptions
     broker.stop()
     eventually(lambda: not one.connected(), 10, "lost connection")
-    one.publisher.say("camera/faces", b"3")
+    one.publisher.say("camera/faces", faces(3))
     broker.start()
     eventually(one.connected, 10, "connection")
-    one.publisher.say("camera/faces", b"4")
-    subscriber.wait_for(lambda m: m.payload == 4)
+    subscriber.wait_subscribed(more_than=subscriptions)
+    one.publisher.say("camera/faces", faces(4))
+    subscriber.wait_for(lambda m: m.raw == faces(4))
     one.publisher.stop(1)
-    one.publisher.say("camera/faces", b"5")
-    subscriber.publish("emotion/node/last", b"6")
-    subscriber.wait_for(lambda m: m.payload == 6)
+    one.publisher.say("camera/faces", faces(5))
+    subscriber.publish("last", b"6")
+    subscriber.wait_for(lambda m: m.topic == "last")
     said = subscriber.on("emotion/node/camera/faces")
-    assert [(m.payload, m.qos, m.retain) for m in said] == [(2, 0, False), (4, 0, False)]
+    assert [(m.raw, m.qos, m.retain) for m in said] == [(faces(2), 0, False), (faces(4), 0, False)]
     with pytest.raises(AssertionError), Subscriber(broker.port, ("emotion/node/camera/faces",)) as late:
         late.wait_for(lambda m: m.retain, 0.5)
     assert unsaid(one) == {"offline": 3, "slow": 0, "oversized": 0}
@@ -722,15 +735,14 @@ def test_what_may_be_lost_and_is_larger_than_the_broker_takes(parts, node):
     assert one.connected()
 
 
-@pytest.mark.own_messages
 def test_summaries_are_retained_of_cameras_in_the_settings_only(broker, subscriber, node):
     one = node(broker.port)
     for number, camera in enumerate(("gone", "camera")):
-        one.outbox.put_message(Message(str(number), camera, "summary", b'{"a":1}'))
+        one.outbox.put_message(Message(str(number), camera, "summary", summary(1)))
     one.start()
     eventually(lambda: len(one.outbox) == 0, 10, "delivery")
     subscriber.wait_for(lambda m: m.topic == "emotion/node/gone/summary")
-    assert retained(broker.port, "emotion/node/+/summary") == {"a": 1}
+    assert retained(broker.port, "emotion/node/+/summary") == json.loads(summary(1))
     with Subscriber(broker.port, ("emotion/node/+/summary", "last")) as late:
         subscriber.publish("last", b"1")
         late.wait_for(lambda m: m.topic == "last")

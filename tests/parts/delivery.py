@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from tests.parts import eventually
@@ -76,10 +77,12 @@ class Delivery:
         self.subscriber.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.daemon.close()
-        self.subscriber.stop()
         self.broker.close()
+        self.subscriber.__exit__(kind, error, trace)
 
     def wait_made(self, count: int, timeout: float = 120) -> None:
         """Wait until so many events were made in all."""

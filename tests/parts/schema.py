@@ -31,7 +31,7 @@ def validate_event(document: dict[str, Any]) -> None:
 
 
 def validate(topic: str, document: Any) -> None:
-    """Check a decoded message of a daemon against the schema for its topic.
+    """Check a decoded message against the schema for its topic; answers may go to any topic that ends in `answers`.
 
     Raises:
         jsonschema.ValidationError: it breaks the schema.
@@ -40,7 +40,7 @@ def validate(topic: str, document: Any) -> None:
     if kind == "config":
         validate_discovery(document)
     else:
-        _validator({"set": "command"}.get(kind, kind)).validate(document)
+        _validator({"set": "command", "answers": "response"}.get(kind, kind)).validate(document)
 
 
 def validate_preview(document: Any) -> None:

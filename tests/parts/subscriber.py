@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
@@ -45,14 +45,21 @@ class Message:
 class Subscriber:
     """Subscribes to `topics` with QoS 1 over MQTT 5 and keeps the messages in the order they came.
 
-    It connects again as soon as a lost broker is back; a broker that persists keeps messages for it meanwhile.
+    It connects again as soon as a lost broker is back; a broker that persists keeps messages for it meanwhile. At its
+    end, unless that is a failure, everything that it got must keep to the schemas.
 
     Args:
         port: of the broker on this machine.
         topics: topic filters.
         user: the user name, if the broker wants one.
         password: the password.
+
+    Attributes:
+        sends_anything: whether what was sent by a `Subscriber` need not keep to the schemas.
     """
+
+    sends_anything: ClassVar[bool] = False
+    _sent: ClassVar[set[tuple[str, bytes]]] = set()
 
     def __init__(
         self, port: int, topics: tuple[str, ...] = ("#",), user: str | None = None, password: str | None = None
@@ -95,8 +102,9 @@ class Subscriber:
             jsonschema.ValidationError: one breaks its schema.
             FileNotFoundError: one is on a topic that has none.
         """
-        for message in [*self.on("emotion/#"), *self.on("homeassistant/device/+/config")]:
-            if message.raw:
+        got = {(m.topic, m.raw): m for m in [*self.on("emotion/#"), *self.on("homeassistant/device/+/config")] if m.raw}
+        for key, message in got.items():
+            if not (self.sends_anything and key in self._sent):
                 validate(message.topic, message.payload)
 
     @property
@@ -128,6 +136,7 @@ class Subscriber:
         self, topic: str, payload: Any, qos: int, retain: bool, properties: Properties | None
     ) -> mqtt.MQTTMessageInfo:
         content = payload if isinstance(payload, bytes) else json.dumps(payload)
+        self._sent.add((topic, content.encode() if isinstance(content, str) else content))
         return self._client.publish(topic, content, qos, retain, properties)
 
     def wait_subscribed(self, more_than: int = 0, timeout: float = 10) -> None:
@@ -193,6 +202,8 @@ class Subscriber:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+        if kind is None:
+            self.check_schemas()
 
 
 def _decoded(payload: bytes) -> Any:
