@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import paho.mqtt.client as mqtt
 import pytest
+from jsonschema import ValidationError
 from paho.mqtt.enums import CallbackAPIVersion
 
 from deploy.demo.encode import write_clip
@@ -269,3 +270,25 @@ os._exit(0)
     assert {path.name for path in tmp_path.iterdir()} == {"state", "disk"}
     with closing(sqlite3.connect(tmp_path / "disk" / "a.db")) as connection:
         assert connection.execute("SELECT count(*) FROM numbers").fetchone() == (left,)
+
+
+def test_a_subscriber_ends_with_what_breaks_a_schema(broker):
+    for topic in ("emotion/test/cam/status", "emotion/test/cam/unknown"):
+        one = Subscriber(broker.port).start()
+        one.publish(topic, {"state": "asleep"})
+        one.wait_for(lambda m, topic=topic: m.topic == topic)
+        with pytest.raises((ValidationError, FileNotFoundError)):
+            one.__exit__(None, None, None)
+
+
+@pytest.mark.own_messages
+def test_what_a_test_says_itself_may_break_a_schema_and_what_others_say_may_not(broker):
+    topic = "emotion/test/cam/status"
+    with Subscriber(broker.port) as one:
+        one.publish(topic, {"state": "asleep"})
+        one.wait_for(lambda m: m.topic == topic)
+    other = Subscriber(broker.port).start()
+    other._client.publish(topic, b"{}", qos=1)
+    other.wait_for(lambda m: m.topic == topic)
+    with pytest.raises(ValidationError):
+        other.__exit__(None, None, None)
