@@ -8,8 +8,8 @@ from tests.parts.line import Line
 
 #: Of the RTP clock of video (RFC 6184), ticks a second.
 TICKS = 90_000
-#: RTP in an RTSP connection (RFC 2326, 10.12): `$`, the channel, two bytes of length; the first channel has the frames.
-MARK, HEADER = b"$\x00", 4
+#: RTP and RTCP in an RTSP connection (RFC 2326, 10.12): `$`, channel, two bytes of length; the first channel is RTP.
+MARK, FRAMES, HEADER = b"$", 0, 4
 
 
 class RtpClock(Line):
@@ -33,17 +33,15 @@ class RtpClock(Line):
     def answered(self, content: bytes) -> None:
         """Look for frames; answers that are none are passed over."""
         self._rest += content
-        while True:
-            start = self._rest.find(MARK)
-            if start < 0:
-                self._rest = self._rest[-1:]
+        while (start := self._rest.find(MARK)) >= 0:  # before it is what RTSP says, which has none
+            self._rest = self._rest[start:]
+            end = HEADER + int.from_bytes(self._rest[2:HEADER], "big")
+            if len(self._rest) < max(HEADER, end):
                 return
-            end = start + HEADER + int.from_bytes(self._rest[start + 2 : start + 4], "big")
-            if len(self._rest) < max(end, start + HEADER + 8):
-                self._rest = self._rest[start:]
-                return
-            self._note(int.from_bytes(self._rest[start + HEADER + 4 : start + HEADER + 8], "big"))
+            if self._rest[1] == FRAMES:
+                self._note(int.from_bytes(self._rest[HEADER + 4 : HEADER + 8], "big"))
             self._rest = self._rest[end:]
+        self._rest = b""
 
     def _note(self, stamp: int) -> None:
         if self._first is None:
