@@ -47,6 +47,8 @@ def host_and_port(value: str) -> str:
 def usable_path(value: T) -> T:
     """Return a path, if a file could have it."""
     text = str(value)
+    if isinstance(value, Path) and not value.name:
+        raise ValueError("must name a file")
     if CONTROL.search(text):
         raise ValueError("a path has no control characters such as tabs or line breaks")
     if text.startswith("~"):

@@ -46,6 +46,8 @@ MENDABLE = (
     *(ReplayError, RuntimeMissingError, WatchError, BenchError, UnreadableError),
 )
 INTERRUPTED = 130
+#: When a recording may begin at the latest, so that each moment of it can be written down.
+LATEST = datetime(9999, 1, 1, tzinfo=timezone.utc).timestamp()
 #: Of a standard output that takes nothing more.
 UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EFBIG)
 
@@ -162,7 +164,10 @@ def _moment(text: str) -> float:
         moment = datetime.fromisoformat(text.strip().replace("Z", "+00:00"))
     except ValueError:
         raise click.BadParameter(f"{text}: no date or time; write 2026-01-31 or 2026-01-31T12:00:00Z") from None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()
+    if not 0 <= seconds < LATEST:
+        raise click.BadParameter(f"{text}: not from 1970 on, or so late that the file would end after the year 9999")
+    return seconds
 
 
 @cli.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -85,9 +86,13 @@ class HttpServer:
                 ident=None,
                 **LIMITS,
             )
+        except ValueError:  # so waitress says it
+            self._close()
+            raise HttpError(f"{self._settings.host}: no such address; mend metrics.host") from None
         except OSError as error:
             self._close()
-            raise HttpError(f"{where}: {error.strerror}; choose another metrics.port") from None
+            key = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
+            raise HttpError(f"{where}: {error.strerror}; choose another metrics.{key}") from None
         for server in self._servers():
             server.channel_class = Connection
         if self._preview:

@@ -34,7 +34,7 @@ def outbox() -> None:
 @click.option("--refused", is_flag=True, help="What the broker refused for good, instead of what waits.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def list_messages(config: Path, refused: bool, as_json: bool) -> None:
-    """List the messages in the order they will be sent; the daemon may be running."""
+    """List the messages in the order they will be sent; the daemon may be running. Exit code 1 if it is damaged."""
     path = load_settings(config).outbox.path
     remains = look_into(path)
     found = (
@@ -50,9 +50,16 @@ def list_messages(config: Path, refused: bool, as_json: bool) -> None:
             click.echo(json.dumps({**line, "payload": json.loads(message.payload)}))
         else:
             click.echo(shown("  ".join(line.values())))
-    if not count:
+    damaged = remains.readable and not remains.sound()
+    if damaged:
+        click.echo(
+            shown(f"{path}: damaged: this is what can be read; the daemon sets the file aside and keeps as much"),
+            err=True,
+        )
+    elif not count:
         click.echo(shown(f"{path}: nothing {'was refused' if refused else 'waits'}"), err=True)
     remains.close()
+    sys.exit(1 if damaged else 0)
 
 
 @outbox.command()

@@ -124,9 +124,11 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
     )
     pipeline.start()
     camera.start()
-    camera.capture.finished.wait()
-    pipeline.stop(STOP_WORKERS)
-    camera.stop()
+    try:
+        camera.capture.finished.wait()
+    finally:  # at Ctrl-C too: a thread that is inside the runtime when the process ends would abort it
+        pipeline.stop(STOP_WORKERS)
+        camera.stop()
     if unwritten:
         raise unwritten[0]
     _complain(Path(camera_settings.source), camera, metrics.lost(name))

@@ -406,6 +406,14 @@ class MetricsSettings(_Section):
     port: Port = 9464
     token: Annotated[Secret, Field(min_length=1)] | None = None
 
+    @field_validator("token")
+    @classmethod
+    def _fit_for_a_header(cls, token: SecretStr | None) -> SecretStr | None:
+        text = token.get_secret_value() if token else ""
+        if text != text.strip() or CONTROL.search(text):
+            raise ValueError("a token has no blanks at its ends and no control characters; no request could bring it")
+        return token
+
     @model_validator(mode="after")
     def _guarded(self) -> Self:
         if not self.local and self.token is None:

@@ -293,7 +293,7 @@ def look_into(path: Path) -> Remains:
     remains = Remains(path)
     if there and not remains.readable:
         raise UnreadableError(
-            f"outbox.path: {path}: nothing of it can be read; see its {path.name}.damaged-… beside it"
+            f"outbox.path: {path}: nothing of it can be read; the daemon sets it aside as {path.name}.damaged-…"
         )
     return remains
 
@@ -342,6 +342,15 @@ class Remains:
     def __init__(self, path: Path) -> None:
         self._connection = _connect_to_read(path)
         self.readable = self._connection is not None
+
+    def sound(self) -> bool:
+        """Tell whether no page of the file is damaged."""
+        if not self._connection:
+            return False
+        try:
+            return bool(self._connection.execute("PRAGMA quick_check(1)").fetchone()[0] == "ok")
+        except FAULTS:
+            return False
 
     def meta(self) -> dict[str, Any]:
         """Return what the last run noted, as far as it can be read."""

@@ -99,6 +99,15 @@ def test_taken_port_is_one_line():
     assert message == f"{HOST}:{port}: Address already in use; choose another metrics.port"
 
 
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [("nowhere.invalid", "no such address; mend"), ("192.0.2.1", "Cannot assign requested address; choose")],
+)
+def test_a_host_that_is_not_this_machine_is_one_line(host, says):
+    with pytest.raises(HttpError, match=f"{host}:.* {says}.* metrics.host"):
+        HttpServer(MetricsSettings(host=host, token="x" * 16), lambda: b"", lambda: True, lambda: True).start()
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_stop_frees_the_port_at_once_and_leaves_nothing(host):
     """A reader such as Prometheus keeps its connection, and must get the successor's figures all the same."""

@@ -93,6 +93,16 @@ def test_ls_of_what_is_no_outbox_is_a_mistake(make, spoil, says):
     assert says in str(result.exception)
 
 
+def test_ls_of_a_damaged_outbox_says_so(make):
+    run = make(count=200)
+    content = bytearray(run.path.read_bytes())
+    content[4096 * 3 : 4096 * 6] = bytes(range(256)) * 48
+    run.path.write_bytes(content)
+    result = run("ls")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"{run.path}: damaged: this is what can be read; ")
+
+
 def test_ls_where_no_file_can_be_is_a_mistake(make, tmp_path):
     (tmp_path / "file").touch()
     run = make(count=0)

@@ -110,6 +110,8 @@ def test_mistakes_are_one_line(capsys, monkeypatch, tmp_path):
         assert said in line
         assert "\n" not in line
     assert "write 2026-01-31" in complaint(capsys, monkeypatch, CLIP, "--start", "soon")
+    for start in ("1969-12-31", "9999-12-31T23:59:59Z", "0001-01-01T00:00:00+14:00"):
+        assert "not from 1970 on" in complaint(capsys, monkeypatch, CLIP, "--start", start)
 
 
 def test_frames_that_could_not_be_analysed_are_no_success(capsys, monkeypatch, clip):

@@ -82,7 +82,13 @@ def test_smallest_file_has_defaults_for_the_rest(load):
                 ('"a\\0b"', "no control characters"),
                 ("~/x", "~ does not stand for a folder"),
                 ("x" * 5000, "too long for a path"),
+                ("/", "must name a file"),
+                ("''", "must name a file"),
             )
+        ),
+        *(
+            (SMALL + f"metrics:\n  token: {token}\n", 5, "metrics.token", "no request could bring it")
+            for token in ('" aaaaaaaaaaaaaaaa"', '"aaaaaaaa\\naaaaaaaa"')
         ),
         (SMALL + 'model: "a\\0b"\n', 4, "model", "no control characters"),
         (SMALL + "mqtt:\n  host: 1.2.3.4:1883\n", 5, "mqtt.host", "the port is a key of its own"),
