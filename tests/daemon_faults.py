@@ -121,11 +121,8 @@ def _full(folder: Path) -> Iterator[Row]:
     fault, bar = "disk full", "running, said, 0 lost, in order, every start has its end"
     with Delivery(folder) as run:
         state = run.daemon.outbox.parent
-        state.mkdir(parents=True)
-        try:
-            _mount("-t", "tmpfs", "-o", "size=1m", "emotion-edge-test", state)
-        except subprocess.CalledProcessError as error:
-            yield Row(fault, f"not tried: {error.stderr.strip()}", bar, held=False, tried=False)
+        if why := _why_no_disk(state, "1m"):
+            yield Row(fault, f"not tried: {why}", bar, held=False, tried=False)
             return
         try:
             with run.daemon as daemon:
@@ -174,11 +171,8 @@ def _read_only(folder: Path) -> Iterator[Row]:
     fault, bar = "disk mounted read-only, with a queue", "running, said, 0 lost, then in use again"
     with Delivery(folder) as run:
         state = run.daemon.outbox.parent
-        state.mkdir(parents=True)
-        try:
-            _mount("-t", "tmpfs", "-o", "size=64m", "emotion-edge-test", state)
-        except subprocess.CalledProcessError as error:
-            yield Row(fault, f"not tried: {error.stderr.strip()}", bar, held=False, tried=False)
+        if why := _why_no_disk(state, "64m"):
+            yield Row(fault, f"not tried: {why}", bar, held=False, tried=False)
             return
         try:
             run.broker.stop()
@@ -202,6 +196,16 @@ def _read_only(folder: Path) -> Iterator[Row]:
             subprocess.run(["umount", str(state)], check=True)
     held = not (lost or outcome.disordered or durable) and outcome.faces_held
     yield Row(fault, f"{lost} of {outcome.made} lost, {outcome.doubled} doubled", bar, held)
+
+
+def _why_no_disk(folder: Path, size: str) -> str:
+    """Mount a disk of its own, of a size such as `64m`, as a folder; returns why that is refused, or nothing."""
+    folder.mkdir(parents=True)
+    try:
+        _mount("-t", "tmpfs", "-o", f"size={size}", "emotion-edge-test", folder)
+    except subprocess.CalledProcessError as error:
+        return str(error.stderr).strip()
+    return ""
 
 
 def _mount(*arguments: str | Path) -> None:
