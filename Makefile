@@ -24,7 +24,7 @@ TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium strace systemd l
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint faults bench soak fleet deb booted arm64 model teachers evaluate lock audit tools clean
+.PHONY: help run test lint faults bench soak fleet deb booted arm64 homeassistant model teachers evaluate lock audit tools clean
 
 help: ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*## /make \1	/p' Makefile | expand -t 20
@@ -67,6 +67,9 @@ booted: $(STAMPS)/test tools ## the package on a Debian that systemd-nspawn boot
 arm64: $(STAMPS)/test tools ## the package for arm64 on an emulated Debian, a row a proof; wants root, ten minutes
 	@deploy/apt.sh debootstrap qemu-user-static
 	@$(BIN)/python -m tests.arm64
+
+homeassistant: $(STAMPS)/test tools ## the daemon beside a Home Assistant from PyPI, a row a proof; wants Python 3.13
+	@$(BIN)/python -m tests.homeassistant
 
 model: $(STAMPS)/test ## train the shipped model again, in an hour or more; SHIP=1 puts it in place
 	@$(TRAINER) train --config $(MODEL) $(if $(SHIP),--ship)
