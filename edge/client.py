@@ -87,18 +87,29 @@ def tls_context(settings: MqttTlsSettings) -> ssl.SSLContext:
     """
     try:
         context = ssl.create_default_context(cafile=settings.ca)
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(f"mqtt.tls.ca: {settings.ca}: {_why(error)}; name a PEM file with a certificate") from None
+    try:
         if settings.certificate is not None:
             # A key with a passphrase would be asked for at the terminal.
             context.load_cert_chain(settings.certificate, settings.key, password=lambda: b"")
-    except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(str(path) for path in settings.files.values())
-        raise SettingsError(f"mqtt.tls: {files}: {error}; name PEM files, the key without a passphrase") from None
+    except OSError as error:
+        files = f"{settings.certificate}, {settings.key}"
+        raise SettingsError(
+            f"mqtt.tls: {files}: {_why(error)}; name PEM files that belong together, the key without a passphrase"
+        ) from None
     if settings.alpn:
         context.set_alpn_protocols(list(settings.alpn))
     if settings.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _why(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"cannot be used ({error.reason or error})"
+    return str(error.strerror)
 
 
 def connection_failure(error: Exception, encrypted: bool) -> str:

@@ -531,10 +531,14 @@ class Outbox:
                 return
         elif self._store is None and not self._problem:
             self._read_remains()
+        why = getattr(error, "strerror", None) or error
         if not self._problem:
-            log.error("outbox: %s: %s; events wait in memory, at most %d MiB", self._path, error, MEMORY >> 20)
+            log.error(
+                "outbox: %s: %s; events wait in memory, at most %d MiB: mend outbox.path or the disk",
+                *(self._path, why, MEMORY >> 20),
+            )
         with self._changed:
-            self._problem = f"outbox: {error}"
+            self._problem = f"outbox: {why}"
             self._retry_at = time.monotonic() + RETRY
             self._promote()
 

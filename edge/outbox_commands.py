@@ -16,8 +16,9 @@ from edge.events import rfc3339
 from edge.metrics import Metrics
 from edge.mqtt import Publisher
 from edge.outbox import Outbox
+from edge.placed import placed
 from edge.settings import Settings, SettingsError, load_settings
-from edge.store import Lock, Store, look_into, remove_damaged
+from edge.store import Lock, OutboxBusyError, Store, look_into, remove_damaged
 from edge.terminal import shown
 
 STOP = 2.0
@@ -36,7 +37,8 @@ def outbox() -> None:
 def list_messages(config: Path, refused: bool, as_json: bool) -> None:
     """List the messages in the order they will be sent; the daemon may be running. Exit code 1 if it is damaged."""
     path = load_settings(config).outbox.path
-    remains = look_into(path)
+    with placed(config):
+        remains = look_into(path)
     found = (
         (({"reason": reason}, message) for message, reason in remains.refused())
         if refused
@@ -72,7 +74,8 @@ def drain(config: Path, timeout: float) -> None:
     queue = Outbox(
         settings.outbox.path, durability=settings.outbox.durability, most_bytes=sys.maxsize, most_seconds=float("inf")
     )
-    queue.start(keep_events=settings.privacy != "aggregate")
+    with placed(config):
+        queue.start(keep_events=settings.privacy != "aggregate")
     waiting = len(queue)
     metrics = Metrics(settings.node, __version__)
     publisher = Publisher(settings.mqtt, settings.node, queue, metrics, cameras=settings.cameras)
@@ -98,18 +101,22 @@ def purge(config: Path, yes: bool) -> None:
         return
     if not yes:
         click.confirm(shown(f"delete everything that waits in {path}?"), abort=True)
-    lock = Lock(path)
-    click.echo(f"{_empty(path, settings)} messages deleted")
-    lock.release()
+    with placed(config):
+        gone = _empty(path, settings)
+    click.echo(f"{gone} messages deleted")
 
 
 def _empty(path: Path, settings: Settings) -> int:
     try:
+        lock = Lock(path)
         store = Store(path, settings.outbox.durability)
         gone = store.forget()
         store.erase()
         store.close()
         remove_damaged(path)
+        lock.release()
+    except OutboxBusyError:
+        raise
     except (sqlite3.Error, OSError) as error:
-        raise SettingsError(f"{path}: {error}; remove the file by hand") from None
+        raise SettingsError(f"outbox.path: {path}: {error}; remove the file by hand") from None
     return gone

@@ -96,15 +96,18 @@ def test_taken_port_is_one_line():
         with pytest.raises(HttpError) as caught:
             HttpServer(MetricsSettings(port=port), lambda: b"", lambda: True, lambda: True).start()
     message = str(caught.value)
-    assert message == f"{HOST}:{port}: Address already in use; choose another metrics.port"
+    assert message == f"metrics.port: {HOST}:{port}: Address already in use; choose another port"
 
 
 @pytest.mark.parametrize(
     ("host", "says"),
-    [("nowhere.invalid", "no such address; mend"), ("192.0.2.1", "Cannot assign requested address; choose")],
+    [
+        ("nowhere.invalid", "no such address; name one of this machine"),
+        ("192.0.2.1", "Cannot assign requested address; choose another host"),
+    ],
 )
 def test_a_host_that_is_not_this_machine_is_one_line(host, says):
-    with pytest.raises(HttpError, match=f"{host}:.* {says}.* metrics.host"):
+    with pytest.raises(HttpError, match=f"^metrics.host: {host}:.* {says}$"):
         HttpServer(MetricsSettings(host=host, token="x" * 16), lambda: b"", lambda: True, lambda: True).start()
 
 

@@ -41,6 +41,12 @@ def make(tmp_path):
     return setup
 
 
+def line_of(run, key):
+    """Return the number of the line in the settings that a key begins."""
+    lines = run.path.with_name("edge.yaml").read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if line.strip().startswith(key))
+
+
 def test_ls_lists_what_waits_and_what_was_refused(make):
     run = make()
     lines = run("ls").output.splitlines()
@@ -89,7 +95,7 @@ def test_ls_of_what_is_no_outbox_is_a_mistake(make, spoil, says):
     spoil(run.path)
     result = run("ls")
     assert result.stdout == ""
-    assert str(result.exception).startswith(f"outbox.path: {run.path}: ")
+    assert f"edge.yaml:{line_of(run, 'path:')}: outbox.path: {run.path}: " in str(result.exception)
     assert says in str(result.exception)
 
 
@@ -107,7 +113,7 @@ def test_ls_where_no_file_can_be_is_a_mistake(make, tmp_path):
     (tmp_path / "file").touch()
     run = make(count=0)
     (tmp_path / "edge.yaml").write_text("cameras: {a: {source: 0}}\noutbox: {path: file/outbox.db}\n")
-    assert "Not a directory; mend outbox.path" in str(run("ls").exception)
+    assert "file is no folder; name a file in a folder" in str(run("ls").exception)
 
 
 def test_drain_does_not_count_as_delivered_what_the_broker_refused(make, parts):
@@ -173,5 +179,6 @@ def test_a_running_daemon_is_not_disturbed(make, command):
     daemon = Outbox(run.path)
     daemon.start()
     result = run(*command)
-    assert "another emotion-edge uses it; stop that one" in str(result.exception)
+    place = f"edge.yaml:{line_of(run, 'path:')}: outbox.path: {run.path}: "
+    assert f"{place}another emotion-edge uses it; stop that one" in str(result.exception)
     daemon.stop(5)
