@@ -251,9 +251,9 @@ def _say_where(settings: Settings, embedded: bool) -> None:
     note = " (embedded: no other answered there)" if embedded else ""
     click.echo(f"broker   {mqtt.host}:{mqtt.port}{note}")
     click.echo(f"topics   {mqtt.base}/{settings.node}/#      mosquitto_sub -h {mqtt.host} -t '{mqtt.base}/#' -v")
-    click.echo(f"metrics  http://{settings.metrics.host}:{settings.metrics.port}/metrics")
+    click.echo(f"metrics  {settings.metrics.address}/metrics")
     if settings.preview.enabled:
-        click.echo(f"preview  http://{settings.metrics.host}:{settings.metrics.port}/preview")
+        click.echo(f"preview  {settings.metrics.address}/preview")
     for name, camera in settings.cameras.items():
         click.echo(shown(f"camera   {name}: {camera.source}"))
     click.echo("events, as they are published (Ctrl-C ends):")

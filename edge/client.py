@@ -118,4 +118,8 @@ def connection_failure(error: Exception, encrypted: bool) -> str:
         return f"its certificate is not good: {error.verify_message} (check mqtt.tls.ca and the host's name)"
     if isinstance(error, ssl.SSLError | ConnectionResetError) and encrypted:
         return f"no TLS: {error} (check mqtt.port, mqtt.tls)"
-    return str(error)
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens there (start the broker, or check mqtt.host and mqtt.port)"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror} (check mqtt.host and mqtt.port)"
+    return f"{error} (check mqtt.host, mqtt.port and mqtt.transport)"

@@ -96,7 +96,7 @@ class HttpServer:
         for server in self._servers():
             server.channel_class = Connection
         if self._preview:
-            log.info("preview: http://%s/preview", where)
+            log.info("preview: %s/preview", self._settings.address)
         self._thread.start()
 
     def stop(self) -> None:

@@ -98,6 +98,8 @@ ALPN = r"[\x21-\x7e]{1,255}"
 #: Bytes of a user name or password, at most, because MQTT has no room for more.
 LONGEST_LOGIN = 65_535
 WEB_PATH = r"/[^\s\x00-\x1f\x7f]*"
+#: Listens at all addresses of the machine, and is none that could be opened.
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -440,6 +442,12 @@ class MetricsSettings(_Section):
                 "beyond this machine metrics want a token; write token: and a long random text, or token: none"
             )
         return self
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds what listens here, such as `http://127.0.0.1:9464`."""
+        host = socket.gethostname() if self.host in EVERY_ADDRESS else self.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def local(self) -> bool:

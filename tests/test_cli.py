@@ -384,7 +384,8 @@ def test_classify_with_a_broken_model_is_one_line(picture):
 def test_annotation_that_cannot_be_written_is_one_line(picture, tmp_path):
     code, _, err = emotion_edge("classify", picture, "--annotate", tmp_path / "none" / "out.png")
     assert (code, len(err)) == (2, 1)
-    assert str(tmp_path / "none" / "out.png") in err[0]
+    where = f"{tmp_path / 'none' / 'out.png'}: No such file or directory"
+    assert err[0] == f"{where}; name a file in a folder that you may write to"
 
 
 def test_threshold_leaves_weak_faces_out(picture):

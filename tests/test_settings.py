@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from edge.bundle import DEFAULT_MODEL
-from edge.settings import CameraSettings, Settings, SettingsError, default_node, load_settings, with_place
+from edge.settings import (
+    CameraSettings,
+    MetricsSettings,
+    Settings,
+    SettingsError,
+    default_node,
+    load_settings,
+    with_place,
+)
 from tests.parts.camera import Authority
 
 EXAMPLE = Path(__file__).parents[1] / "configs" / "edge.yaml"
@@ -30,6 +38,12 @@ def load(tmp_path):
         return load_settings(path)
 
     return loader
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Content of an authority's file."""
+    return Authority(tmp_path_factory.mktemp("authority")).ca.read_bytes()
 
 
 def complaint(load, text):
@@ -334,12 +348,12 @@ def test_address_without_login_is_the_source():
     assert CameraSettings(source="clip.mp4").address() == "clip.mp4"
 
 
-def test_relative_paths_count_from_the_files_folder(load, tmp_path, tmp_path_factory):
+def test_relative_paths_count_from_the_files_folder(load, tmp_path, tmp_path_factory, certificate):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     for path in (tmp_path / "clips" / "a.mp4", elsewhere / "b.mp4"):
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    Authority(tmp_path)
+    (tmp_path / "ca.pem").write_bytes(certificate)
     loaded = load(
         f"model: m.tflite\ncameras:\n  a: {{source: clips/a.mp4}}\n  b: {{source: {elsewhere}/b.mp4}}\n"
         "  c: {source: 0}\n  d: {source: clips/}\n  e: {source: rtsps://h/x, tls: {ca: ca.pem}}\n"
@@ -386,6 +400,15 @@ def test_a_zone_that_crosses_itself_is_one(load):
     assert len(loaded.cameras["door"].zones) == 1
 
 
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("0.0.0.0", "pi"), ("::", "pi"), ("pi.lan", "pi.lan")],
+)
+def test_an_address_to_open_names_no_wildcard(monkeypatch, host, shown):
+    monkeypatch.setattr("socket.gethostname", lambda: "pi")
+    assert MetricsSettings(host=host, token="none").address == f"http://{shown}:9464"
+
+
 def test_a_message_gets_the_place_of_its_key(tmp_path):
     path = tmp_path / "edge.yaml"
     path.write_text(SMALL + "metrics:\n  port: 9000\n")
@@ -421,11 +444,11 @@ def example_in_full():
     return re.sub(r"^(\s*)# ( *[a-z_]+:( |$))", r"\1\2", text, flags=re.MULTILINE)
 
 
-def test_example_in_full_loads(load, tmp_path):
+def test_example_in_full_loads(load, tmp_path, certificate):
     for name in ("edge.pem", "edge.key", "visit.mp4", "my-model.tflite"):
         (tmp_path / name).touch()
     for name in ("broker-ca.pem", "camera-ca.pem"):
-        (tmp_path / name).write_bytes(Authority(tmp_path).ca.read_bytes())
+        (tmp_path / name).write_bytes(certificate)
     (tmp_path / "holiday").mkdir()
     text = example_in_full().replace("rtsp://192", "rtsps://192")
     kinds = {camera.kind for camera in load(text).cameras.values()}
