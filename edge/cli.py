@@ -32,7 +32,7 @@ from edge.placed import placed
 from edge.replay import ReplayError, replay_settings
 from edge.replay import replay as play
 from edge.service import Service
-from edge.settings import Settings, SettingsError, load_settings, place
+from edge.settings import Settings, SettingsError, load_settings, place, with_place, without_effect
 from edge.settings_schema import shipped
 from edge.store import OutboxBusyError, UnreadableError, look_where_it_will_be
 from edge.terminal import shown
@@ -97,11 +97,17 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
             settings = demo_settings(source) if named is None else load_settings(named)
             return with_own_outbox(settings, Path(folder)) if demo else settings
 
+        def reread() -> Settings:
+            settings = read()
+            _warn(settings, named)
+            return settings
+
         settings = read()
         logs.configure(settings.log.level, settings.log.format)
+        _warn(settings, named)
         try:
             with placed(named):
-                service = Service(settings, _print_event if print_events or demo else None, read if named else None)
+                service = Service(settings, _print_event if print_events or demo else None, reread if named else None)
                 code = _run(service, settings, demo)
         except MENDABLE as error:
             for line in str(error).splitlines():
@@ -110,6 +116,11 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
     # Threads still blocked inside OpenCV must not hold up the end.
     sys.stdout.flush()
     sys.exit(code)
+
+
+def _warn(settings: Settings, config: Path | None) -> None:
+    if note := without_effect(settings):
+        log.warning("%s", with_place(config, note))
 
 
 def _run(service: Service, settings: Settings, demo: bool) -> int:
@@ -137,6 +148,8 @@ def check(config: Path) -> None:
         bundle = read_bundle(settings.model)
         read_detector(settings.detector.model)
         _check_outbox(settings.outbox.path, place(config, "outbox", "path"))
+    if note := without_effect(settings):
+        click.echo(with_place(config, note), err=True)
     cameras = ", ".join(settings.cameras)
     model = f"{bundle.info.name} {bundle.info.version}"
     click.echo(shown(f"{config}: good; node {settings.node}, cameras {cameras}, model {model}"))

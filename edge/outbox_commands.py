@@ -68,7 +68,11 @@ def list_messages(config: Path, refused: bool, as_json: bool) -> None:
 @of_outbox
 @click.option("--timeout", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Seconds.")
 def drain(config: Path, timeout: float) -> None:
-    """Send what waits, without cameras; the daemon must be stopped. Exit code 1 if something is left."""
+    """Send what waits, without cameras; the daemon must be stopped.
+
+    A broker that is away is tried again until the time is up; what it did not take keeps waiting. Exit code 1 if
+    something is left, or if the outbox was damaged or could not be written.
+    """
     settings = load_settings(config)
     logs.configure(settings.log.level, settings.log.format)
     queue = Outbox(
@@ -76,7 +80,6 @@ def drain(config: Path, timeout: float) -> None:
     )
     with placed(config):
         queue.start(keep_events=settings.privacy != "aggregate")
-    waiting = len(queue)
     metrics = Metrics(settings.node, __version__)
     publisher = Publisher(settings.mqtt, settings.node, queue, metrics, cameras=settings.cameras)
     publisher.start()
@@ -85,8 +88,10 @@ def drain(config: Path, timeout: float) -> None:
     queue.stop(STOP)
     refused = metrics.refused()
     more = f", {refused} refused for good" if refused else ""
-    click.echo(f"{waiting - left - refused} messages delivered, {left} left{more}")
-    sys.exit(1 if left else 0)
+    click.echo(f"{metrics.delivered()} messages delivered, {left} left{more}")
+    if queue.damaged:
+        click.echo(shown(f"{settings.outbox.path}: was damaged: what could not be read of it is lost"), err=True)
+    sys.exit(1 if left or queue.damaged or queue.problem() else 0)
 
 
 @outbox.command()
@@ -100,10 +105,20 @@ def purge(config: Path, yes: bool) -> None:
         click.echo(shown(f"{path}: there is none"))
         return
     if not yes:
-        click.confirm(shown(f"delete everything that waits in {path}?"), abort=True)
+        _ask(shown(f"delete everything that waits in {path}?"))
     with placed(config):
         gone = _empty(path, settings)
     click.echo(f"{gone} messages deleted")
+
+
+def _ask(question: str) -> None:
+    """Go on only if somebody says yes."""
+    try:
+        click.confirm(question, abort=True)
+    except RuntimeError as error:  # click.Abort is one; another comes of a standard input that is closed
+        if isinstance(error.__context__, EOFError) or not isinstance(error, click.Abort):
+            raise click.UsageError("nobody answers, so nothing was deleted; --yes deletes without asking") from None
+        raise
 
 
 def _empty(path: Path, settings: Settings) -> int:

@@ -584,6 +584,15 @@ def place(path: Path, *keys: str) -> str:
     return shown(f"{path}:{_line(root, list(keys))}: {'.'.join(keys)}")
 
 
+def without_effect(settings: Settings) -> str:
+    """Return what stands in the settings and is not done, beginning with its key; empty if there is nothing."""
+    names = [name for name, camera in settings.cameras.items() if camera.faces]
+    if settings.privacy != "aggregate" or not names:
+        return ""
+    others = f" (so of {', '.join(names[1:])})" if names[1:] else ""
+    return f"cameras.{names[0]}.faces: has no effect{others} with privacy: aggregate; remove one of the two"
+
+
 def with_place(path: Path | None, message: str) -> str:
     """Return a message that begins with a key, such as `metrics.port: …`, with file and line of the key before it.
 

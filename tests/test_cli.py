@@ -349,6 +349,16 @@ def test_check_refuses_an_outbox_where_nobody_can_write(config, name):
     ]
 
 
+def test_faces_that_privacy_forbids_are_said_to_have_no_effect(config):
+    cameras = {name: {"source": 0, "faces": True} for name in ("door", "yard")}
+    path = config(cameras=cameras, privacy="aggregate", model="none.tflite")
+    line = f"{path}:3: cameras.door.faces: has no effect (so of yard) with privacy: aggregate; remove one of the two"
+    assert emotion_edge("run", "--config", path)[2][0] == f"WARNING {line}"
+    path = config(cameras={"door": cameras["door"]}, privacy="aggregate")
+    code, _, err = emotion_edge("check", path)
+    assert (code, err) == (0, [line.replace(" (so of yard)", "")])
+
+
 def test_check_makes_no_outbox(config, tmp_path):
     assert emotion_edge("check", config(outbox={"path": "state/outbox.db"}))[0] == 0
     assert not (tmp_path / "state").exists()

@@ -1,6 +1,10 @@
 """`emotion-edge outbox`."""
 
+import contextlib
 import json
+import sqlite3
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -157,6 +161,48 @@ def test_drain_without_a_broker_leaves_everything(make):
     run = make()
     result = run("drain", "--timeout", "1")
     assert (result.output.splitlines()[-1], result.exit_code) == ("0 messages delivered, 2 left", 1)
+    assert len(run("ls").output.splitlines()) == 2
+
+
+def test_drain_of_a_damaged_outbox_sends_what_can_be_read_and_is_no_success(make, broker):
+    run = make(broker, count=200)
+    content = bytearray(run.path.read_bytes())
+    content[4096 * 10 : 4096 * 13] = bytes(range(256)) * 48
+    run.path.write_bytes(content)
+    result = run("drain")
+    *_, counts = result.stdout.splitlines()
+    assert 0 < int(counts.split()[0]) < 199
+    assert counts.endswith("messages delivered, 0 left")
+    assert result.stderr.splitlines()[-1] == f"{run.path}: was damaged: what could not be read of it is lost"
+    assert result.exit_code == 1
+    assert run("drain").exit_code == 0
+
+
+def test_drain_of_a_damaged_message_is_no_success(make, broker):
+    run = make(broker)
+    with contextlib.closing(sqlite3.connect(run.path)) as file, file:
+        file.execute("UPDATE messages SET checksum = checksum + 1 WHERE row = (SELECT max(row) FROM messages)")
+    result = run("drain")
+    assert (result.stdout.splitlines()[-1], result.exit_code) == ("1 messages delivered, 0 left", 1)
+
+
+def test_drain_of_what_cannot_be_written_is_no_success(make, broker, tmp_path):
+    run = make(broker)
+    settings = yaml.safe_load((tmp_path / "edge.yaml").read_text())
+    (tmp_path / "edge.yaml").write_text(yaml.safe_dump({**settings, "outbox": {"path": "/proc/x.db"}}))
+    assert run("drain").exit_code == 1
+
+
+@pytest.mark.parametrize("redirection", ["</dev/null", "<&-"])
+def test_purge_that_nobody_answers_names_the_option(make, tmp_path, redirection):
+    run = make()
+    command = [sys.executable, "-m", "edge", "outbox", "purge", "--config", str(tmp_path / "edge.yaml")]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" "$@" {redirection}', *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "nothing was deleted; --yes deletes without asking" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
     assert len(run("ls").output.splitlines()) == 2
 
 
