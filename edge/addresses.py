@@ -20,8 +20,10 @@ def only_a_host(value: str) -> str:
     """Return a host's name or address, if it is nothing else."""
     if re.search(r"[\s/@\[\]]", value) or CONTROL.search(value) or not _has_no_port(value):
         raise ValueError(
-            "must be a host's name or address alone, without mqtt://, a path or a port; the port is a key of its own"
+            "must be a host's name or address alone, without http://, a path or a port; the port is a key of its own"
         )
+    if re.search(r"(^|\.)(-|\.|$)|-(\.|$)", value.removesuffix(".")):
+        raise ValueError("no host has such a name: no - at the ends of its parts, nothing between two dots; mend it")
     return value
 
 

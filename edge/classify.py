@@ -100,6 +100,6 @@ def write_image(path: Path, image: Image) -> None:
     except cv2.error:
         ok = False
     except OSError as error:
-        raise ImageError(f"{path}: {error.strerror}") from None
+        raise ImageError(f"{path}: {error.strerror}; name a file in a folder that you may write to") from None
     if not ok:
         raise ImageError(f"{path}: no picture format; end the name in .png or .jpg")

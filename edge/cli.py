@@ -28,12 +28,13 @@ from edge.events import Event
 from edge.http import HttpError
 from edge.litert import RuntimeMissingError
 from edge.outbox_commands import outbox
+from edge.placed import placed
 from edge.replay import ReplayError, replay_settings
 from edge.replay import replay as play
 from edge.service import Service
-from edge.settings import Settings, SettingsError, load_settings, place
+from edge.settings import Settings, SettingsError, load_settings, place, with_place, without_effect
 from edge.settings_schema import shipped
-from edge.store import OutboxBusyError, UnreadableError
+from edge.store import OutboxBusyError, UnreadableError, look_where_it_will_be
 from edge.terminal import shown
 from edge.watch import WatchError, watch
 from edge.yunet import DetectorError, read_detector
@@ -96,11 +97,18 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
             settings = demo_settings(source) if named is None else load_settings(named)
             return with_own_outbox(settings, Path(folder)) if demo else settings
 
+        def reread() -> Settings:
+            settings = read()
+            _warn(settings, named)
+            return settings
+
         settings = read()
         logs.configure(settings.log.level, settings.log.format)
+        _warn(settings, named)
         try:
-            service = Service(settings, _print_event if print_events or demo else None, read if named else None)
-            code = _run(service, settings, demo)
+            with placed(named):
+                service = Service(settings, _print_event if print_events or demo else None, reread if named else None)
+                code = _run(service, settings, demo)
         except MENDABLE as error:
             for line in str(error).splitlines():
                 log.error("%s", line)
@@ -108,6 +116,11 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
     # Threads still blocked inside OpenCV must not hold up the end.
     sys.stdout.flush()
     sys.exit(code)
+
+
+def _warn(settings: Settings, config: Path | None) -> None:
+    if note := without_effect(settings):
+        log.warning("%s", with_place(config, note))
 
 
 def _run(service: Service, settings: Settings, demo: bool) -> int:
@@ -129,18 +142,28 @@ def _run(service: Service, settings: Settings, demo: bool) -> int:
 def check(config: Path) -> None:
     """Check a settings file and the models it names; says file, line and key of a mistake."""
     settings = load_settings(config)
-    if settings.mqtt.tls is not None:
-        tls_context(settings.mqtt.tls)
-    try:
+    with placed(config):
+        if settings.mqtt.tls is not None:
+            tls_context(settings.mqtt.tls)
         bundle = read_bundle(settings.model)
         read_detector(settings.detector.model)
-    except BundleError as error:
-        raise SettingsError(f"{place(config, 'model')}: {error}") from None
-    except DetectorError as error:
-        raise SettingsError(f"{place(config, 'detector', 'model')}: {error}") from None
+        _check_outbox(settings.outbox.path, place(config, "outbox", "path"))
+    if note := without_effect(settings):
+        click.echo(with_place(config, note), err=True)
     cameras = ", ".join(settings.cameras)
     model = f"{bundle.info.name} {bundle.info.version}"
     click.echo(shown(f"{config}: good; node {settings.node}, cameras {cameras}, model {model}"))
+
+
+def _check_outbox(path: Path, where: str) -> None:
+    try:
+        look_where_it_will_be(path)
+    except OutboxBusyError:
+        raise
+    except PermissionError as error:  # no mistake if the daemon is another user's
+        click.echo(shown(f"{where}: {path}: {error.strerror}; the user that runs the daemon must be able to"), err=True)
+    except OSError as error:
+        raise SettingsError(f"{where}: {path}: {error.strerror}; name a file elsewhere") from None
 
 
 @cli.command()
@@ -241,9 +264,9 @@ def _say_where(settings: Settings, embedded: bool) -> None:
     note = " (embedded: no other answered there)" if embedded else ""
     click.echo(f"broker   {mqtt.host}:{mqtt.port}{note}")
     click.echo(f"topics   {mqtt.base}/{settings.node}/#      mosquitto_sub -h {mqtt.host} -t '{mqtt.base}/#' -v")
-    click.echo(f"metrics  http://{settings.metrics.host}:{settings.metrics.port}/metrics")
+    click.echo(f"metrics  {settings.metrics.address}/metrics")
     if settings.preview.enabled:
-        click.echo(f"preview  http://{settings.metrics.host}:{settings.metrics.port}/preview")
+        click.echo(f"preview  {settings.metrics.address}/preview")
     for name, camera in settings.cameras.items():
         click.echo(shown(f"camera   {name}: {camera.source}"))
     click.echo("events, as they are published (Ctrl-C ends):")

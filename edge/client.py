@@ -87,12 +87,17 @@ def tls_context(settings: MqttTlsSettings) -> ssl.SSLContext:
     """
     try:
         context = ssl.create_default_context(cafile=settings.ca)
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(f"mqtt.tls.ca: {settings.ca}: {_why(error)}; name a PEM file with a certificate") from None
+    try:
         if settings.certificate is not None:
             # A key with a passphrase would be asked for at the terminal.
             context.load_cert_chain(settings.certificate, settings.key, password=lambda: b"")
-    except OSError as error:  # ssl.SSLError is one
-        files = ", ".join(str(path) for path in settings.files.values())
-        raise SettingsError(f"mqtt.tls: {files}: {error}; name PEM files, the key without a passphrase") from None
+    except OSError as error:
+        files = f"{settings.certificate}, {settings.key}"
+        raise SettingsError(
+            f"mqtt.tls: {files}: {_why(error)}; name PEM files that belong together, the key without a passphrase"
+        ) from None
     if settings.alpn:
         context.set_alpn_protocols(list(settings.alpn))
     if settings.insecure:
@@ -101,10 +106,20 @@ def tls_context(settings: MqttTlsSettings) -> ssl.SSLContext:
     return context
 
 
+def _why(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return f"cannot be used ({error.reason or error})"
+    return str(error.strerror)
+
+
 def connection_failure(error: Exception, encrypted: bool) -> str:
     """Say what failed, and what to look at."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not good: {error.verify_message} (check mqtt.tls.ca and the host's name)"
     if isinstance(error, ssl.SSLError | ConnectionResetError) and encrypted:
         return f"no TLS: {error} (check mqtt.port, mqtt.tls)"
-    return str(error)
+    if isinstance(error, ConnectionRefusedError):
+        return "nobody listens there (start the broker, or check mqtt.host and mqtt.port)"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror} (check mqtt.host and mqtt.port)"
+    return f"{error} (check mqtt.host, mqtt.port and mqtt.transport)"

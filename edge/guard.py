@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import secrets
 import threading
 import time
@@ -10,8 +11,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
 
+from edge.seldom_log import SeldomLog
 from edge.settings import MetricsSettings
 from edge.web import Request
+
+log = logging.getLogger(__name__)
 
 #: Seconds that a login holds, and how many hold at once; they are lost with the process.
 SESSION, MOST_SESSIONS = 12 * 3600.0, 32
@@ -37,6 +41,7 @@ class Guard:
         self._clock = clock
         self._lock = threading.Lock()
         self._sessions: OrderedDict[str, float] = OrderedDict()
+        self._warn = SeldomLog(log)
         self.cookie = f"emotion-edge-{settings.port}"
 
     @property
@@ -47,8 +52,13 @@ class Guard:
     def has_token(self, request: Request) -> bool:
         """Tell whether a request brings the token, or none is wanted."""
         kind, _, token = request.header("Authorization").partition(" ")
+        if not self.asks:
+            return True
         # WSGI hands the bytes of a header over as Latin-1.
-        return not self.asks or (kind.lower() == "bearer" and self._is_token(token.strip().encode("latin-1")))
+        good = kind.lower() == "bearer" and self._is_token(token.strip().encode("latin-1"))
+        if kind and not good:
+            self._complain(request, "sent another token than metrics.token")
+        return good
 
     def has_session(self, request: Request) -> bool:
         """Tell whether a request brings the cookie of a login."""
@@ -61,9 +71,12 @@ class Guard:
         with self._lock:
             return self._sessions.get(cookie.value, float("-inf")) > self._clock()
 
-    def log_in(self, token: str) -> str | None:
+    def log_in(self, request: Request, token: str) -> str | None:
         """Begin a session for who knows the token; returns what its cookie holds, none for a wrong token."""
-        if not self.asks or not self._is_token(token.encode("utf-8", "replace")):
+        if not self.asks:
+            return None
+        if not self._is_token(token.encode("utf-8", "replace")):
+            self._complain(request, "tried to log in with another token than metrics.token")
             return None
         session = secrets.token_urlsafe(32)
         with self._lock:
@@ -92,6 +105,10 @@ class Guard:
             return True
         link = request.header("Sec-Fetch-Mode") == "navigate" and request.method in ("GET", "HEAD")
         return request.header("Sec-Fetch-Site") in FOREIGN and not link
+
+    def _complain(self, request: Request, what: str) -> None:
+        """Warn of who brings a wrong token; once in a while only, from wherever others come meanwhile."""
+        self._warn(f"http: {request.peer or 'somebody'} {what}; refused, as are others meanwhile", cause=what)
 
     def _is_token(self, token: bytes) -> bool:
         expected = self._settings.token

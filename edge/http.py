@@ -88,15 +88,15 @@ class HttpServer:
             )
         except ValueError:  # so waitress says it
             self._close()
-            raise HttpError(f"{self._settings.host}: no such address; mend metrics.host") from None
+            raise HttpError(f"metrics.host: {self._settings.host}: no such address; name one of this machine") from None
         except OSError as error:
             self._close()
             key = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
-            raise HttpError(f"{where}: {error.strerror}; choose another metrics.{key}") from None
+            raise HttpError(f"metrics.{key}: {where}: {error.strerror}; choose another {key}") from None
         for server in self._servers():
             server.channel_class = Connection
         if self._preview:
-            log.info("preview: http://%s/preview", where)
+            log.info("preview: %s/preview", self._settings.address)
         self._thread.start()
 
     def stop(self) -> None:

@@ -192,6 +192,10 @@ class Metrics:
         labels = ({"camera": camera, "reason": reason} for reason in ("failed", "timeout"))
         return int(sum(self.registry.get_sample_value(name, each) or 0 for each in labels))
 
+    def delivered(self) -> int:
+        """Return how many messages of the outbox the broker acknowledged."""
+        return int(self.registry.get_sample_value(f"{PREFIX}_publish_ack_seconds_count") or 0)
+
     def refused(self) -> int:
         """Return how many messages the broker refused for good."""
         return int(self.registry.get_sample_value(f"{PREFIX}_events_dropped_total", {"reason": "refused"}) or 0)

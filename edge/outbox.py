@@ -73,6 +73,7 @@ class Outbox:
 
     Attributes:
         epoch: milliseconds since 1970 when the numbers of events began; later than any before.
+        damaged: whether something in the file could not be read.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Outbox:
         dropped: Callable[[str, int], None] = lambda _reason, _count: None,
     ) -> None:
         self.epoch = time.time_ns() // 1_000_000
+        self.damaged = False
         self._path = path
         self._durability = durability
         self._most_bytes = most_bytes
@@ -462,6 +464,7 @@ class Outbox:
                     self._recount()
                 self._changed.notify_all()
             if damaged:
+                self.damaged = True
                 self._dropped("damaged", len(damaged))
                 log.error("outbox: %d messages in %s were damaged; dropped", len(damaged), self._path)
 
@@ -531,10 +534,14 @@ class Outbox:
                 return
         elif self._store is None and not self._problem:
             self._read_remains()
+        why = getattr(error, "strerror", None) or error
         if not self._problem:
-            log.error("outbox: %s: %s; events wait in memory, at most %d MiB", self._path, error, MEMORY >> 20)
+            log.error(
+                "outbox: %s: %s; events wait in memory, at most %d MiB: mend outbox.path or the disk",
+                *(self._path, why, MEMORY >> 20),
+            )
         with self._changed:
-            self._problem = f"outbox: {error}"
+            self._problem = f"outbox: {why}"
             self._retry_at = time.monotonic() + RETRY
             self._promote()
 
@@ -543,6 +550,7 @@ class Outbox:
         assert self._path is not None  # noqa: S101 - for mypy
         if not self._all_in_memory:
             self._read_remains()
+        self.damaged = True
         aside = set_aside(self._path)
         log.error("outbox: %s: %s; set aside as %s, %d messages kept", self._path, error, aside.name, self._count)
         self._open()

@@ -16,8 +16,9 @@ from edge.events import rfc3339
 from edge.metrics import Metrics
 from edge.mqtt import Publisher
 from edge.outbox import Outbox
+from edge.placed import placed
 from edge.settings import Settings, SettingsError, load_settings
-from edge.store import Lock, Store, look_into, remove_damaged
+from edge.store import Lock, OutboxBusyError, Store, look_into, remove_damaged
 from edge.terminal import shown
 
 STOP = 2.0
@@ -36,7 +37,8 @@ def outbox() -> None:
 def list_messages(config: Path, refused: bool, as_json: bool) -> None:
     """List the messages in the order they will be sent; the daemon may be running. Exit code 1 if it is damaged."""
     path = load_settings(config).outbox.path
-    remains = look_into(path)
+    with placed(config):
+        remains = look_into(path)
     found = (
         (({"reason": reason}, message) for message, reason in remains.refused())
         if refused
@@ -66,14 +68,18 @@ def list_messages(config: Path, refused: bool, as_json: bool) -> None:
 @of_outbox
 @click.option("--timeout", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Seconds.")
 def drain(config: Path, timeout: float) -> None:
-    """Send what waits, without cameras; the daemon must be stopped. Exit code 1 if something is left."""
+    """Send what waits, without cameras; the daemon must be stopped.
+
+    A broker that is away is tried again until the time is up; what it did not take keeps waiting. Exit code 1 if
+    something is left, or if the outbox was damaged or could not be written.
+    """
     settings = load_settings(config)
     logs.configure(settings.log.level, settings.log.format)
     queue = Outbox(
         settings.outbox.path, durability=settings.outbox.durability, most_bytes=sys.maxsize, most_seconds=float("inf")
     )
-    queue.start(keep_events=settings.privacy != "aggregate")
-    waiting = len(queue)
+    with placed(config):
+        queue.start(keep_events=settings.privacy != "aggregate")
     metrics = Metrics(settings.node, __version__)
     publisher = Publisher(settings.mqtt, settings.node, queue, metrics, cameras=settings.cameras)
     publisher.start()
@@ -82,8 +88,10 @@ def drain(config: Path, timeout: float) -> None:
     queue.stop(STOP)
     refused = metrics.refused()
     more = f", {refused} refused for good" if refused else ""
-    click.echo(f"{waiting - left - refused} messages delivered, {left} left{more}")
-    sys.exit(1 if left else 0)
+    click.echo(f"{metrics.delivered()} messages delivered, {left} left{more}")
+    if queue.damaged:
+        click.echo(shown(f"{settings.outbox.path}: was damaged: what could not be read of it is lost"), err=True)
+    sys.exit(1 if left or queue.damaged or queue.problem() else 0)
 
 
 @outbox.command()
@@ -97,19 +105,33 @@ def purge(config: Path, yes: bool) -> None:
         click.echo(shown(f"{path}: there is none"))
         return
     if not yes:
-        click.confirm(shown(f"delete everything that waits in {path}?"), abort=True)
-    lock = Lock(path)
-    click.echo(f"{_empty(path, settings)} messages deleted")
-    lock.release()
+        _ask(shown(f"delete everything that waits in {path}?"))
+    with placed(config):
+        gone = _empty(path, settings)
+    click.echo(f"{gone} messages deleted")
+
+
+def _ask(question: str) -> None:
+    """Go on only if somebody says yes."""
+    try:
+        click.confirm(question, abort=True)
+    except RuntimeError as error:  # click.Abort is one; another comes of a standard input that is closed
+        if isinstance(error.__context__, EOFError) or not isinstance(error, click.Abort):
+            raise click.UsageError("nobody answers, so nothing was deleted; --yes deletes without asking") from None
+        raise
 
 
 def _empty(path: Path, settings: Settings) -> int:
     try:
+        lock = Lock(path)
         store = Store(path, settings.outbox.durability)
         gone = store.forget()
         store.erase()
         store.close()
         remove_damaged(path)
+        lock.release()
+    except OutboxBusyError:
+        raise
     except (sqlite3.Error, OSError) as error:
-        raise SettingsError(f"{path}: {error}; remove the file by hand") from None
+        raise SettingsError(f"outbox.path: {path}: {error}; remove the file by hand") from None
     return gone

@@ -7,6 +7,7 @@ file's own, and where to look in a frame is decided by a fixed number of frames 
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -148,7 +149,7 @@ def replay_settings(file: Path, config: Path | None, camera: str | None, workers
         SettingsError: `config` cannot be used.
     """
     if not os.path.isfile(file):
-        raise ReplayError(f"{file}: no such file; name a video file")
+        raise ReplayError(f"{file}: {_why_no_file(file)}")
     if camera and not config:
         raise ReplayError(f"--camera {camera} needs the settings that it stands in; name them with --config")
     source = {"source": str(file), "username": None, "password": None, "tls": TlsSettings()}
@@ -160,6 +161,12 @@ def replay_settings(file: Path, config: Path | None, camera: str | None, workers
     cameras = {name: base.model_copy(update=source)}
     settings = loaded or Settings(node=NAME, cameras=cameras)
     return settings.model_copy(update={"cameras": cameras, "workers": workers or settings.workers}), name
+
+
+def _why_no_file(path: Path) -> str:
+    if re.match("[a-z]{2,}:/", str(path)):
+        return "is an address; replay plays files, emotion-edge run follows streams"
+    return f"{'is no file' if os.path.exists(path) else 'no such file'}; name a video file"
 
 
 def _complain(path: Path, camera: Camera, lost: int) -> None:

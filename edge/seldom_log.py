@@ -12,7 +12,7 @@ AGAIN, REMEMBERED = 600.0, 100
 
 
 class SeldomLog:
-    """Writes a warning, and the same one not again within ten minutes.
+    """Writes a warning, and the same one, or another of the same cause, not again within ten minutes.
 
     Args:
         log: where to write.
@@ -23,14 +23,15 @@ class SeldomLog:
         self._lock = threading.Lock()
         self._said: OrderedDict[str, float] = OrderedDict()
 
-    def __call__(self, line: str) -> None:
-        """Write a line unless it was written a short while ago."""
+    def __call__(self, line: str, cause: str = "") -> None:
+        """Write a line unless it, or one of the same cause if there is a cause, was written a short while ago."""
+        key = cause or line
         with self._lock:
             now = time.monotonic()
-            if now - self._said.get(line, float("-inf")) < AGAIN:
+            if now - self._said.get(key, float("-inf")) < AGAIN:
                 return
-            self._said[line] = now
-            self._said.move_to_end(line)
+            self._said[key] = now
+            self._said.move_to_end(key)
             if len(self._said) > REMEMBERED:
                 self._said.popitem(last=False)
         self._log.warning("%s", line)

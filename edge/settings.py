@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
@@ -31,6 +32,7 @@ from yaml.constructor import SafeConstructor
 from edge.addresses import CONTROL, TOPIC, host_and_port, only_a_host, usable_path
 from edge.bundle import DEFAULT_MODEL
 from edge.migrations import VersionError, migrate
+from edge.named_files import no_authority, no_camera, no_file, no_place_for_outbox
 from edge.schedule import INTERVAL
 from edge.secret import secret
 from edge.terminal import shown
@@ -46,7 +48,15 @@ def _polygons(value: Any) -> Any:
     for polygon in polygons:
         if len(polygon) < 3 or not all(0 <= number <= 1 for corner in polygon for number in corner):
             raise ValueError("a polygon needs at least three corners [x, y] in fractions from 0 to 1")
+        if _on_one_line(polygon):
+            raise ValueError("all corners of a polygon are on one line, so no face is in it; mend or remove it")
     return polygons
+
+
+def _on_one_line(polygon: tuple[tuple[float, float], ...]) -> bool:
+    (x, y), *others = polygon
+    across, down = max(((each[0] - x, each[1] - y) for each in others), key=lambda side: math.hypot(*side))
+    return all(abs((each[0] - x) * down - (each[1] - y) * across) < 1e-9 for each in others)
 
 
 NAME = r"^[a-z0-9_-]{1,64}$"
@@ -88,6 +98,8 @@ ALPN = r"[\x21-\x7e]{1,255}"
 #: Bytes of a user name or password, at most, because MQTT has no room for more.
 LONGEST_LOGIN = 65_535
 WEB_PATH = r"/[^\s\x00-\x1f\x7f]*"
+#: Listens at all addresses of the machine, and is none that could be opened.
+EVERY_ADDRESS = ("0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -196,6 +208,8 @@ class CameraSettings(_Login):
             raise ValueError(f"no known kind of address; use one of {', '.join(NETWORK_SCHEMES)}")
         if parts.scheme in NETWORK_SCHEMES and not parts.hostname:
             raise ValueError("the address names no host; write scheme://host:port/path")
+        if parts.scheme in NETWORK_SCHEMES and re.search(r"\s", value):
+            raise ValueError("there are no blanks in an address; write %20 for one in a path")
         if "@" in parts.netloc:
             raise ValueError("user and password in the address would reach logs; use the keys username and password")
         if re.fullmatch(r"-[0-9]+", value) or (value.isdecimal() and int(value) > LARGEST_INDEX):
@@ -406,6 +420,13 @@ class MetricsSettings(_Section):
     port: Port = 9464
     token: Annotated[Secret, Field(min_length=1)] | None = None
 
+    @field_validator("token", mode="before")
+    @classmethod
+    def _not_empty(cls, value: object) -> object:
+        if value == "":
+            raise ValueError("must not be empty; write a long random text, or leave token out")
+        return value
+
     @field_validator("token")
     @classmethod
     def _fit_for_a_header(cls, token: SecretStr | None) -> SecretStr | None:
@@ -421,6 +442,12 @@ class MetricsSettings(_Section):
                 "beyond this machine metrics want a token; write token: and a long random text, or token: none"
             )
         return self
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds what listens here, such as `http://127.0.0.1:9464`."""
+        host = socket.gethostname() if self.host in EVERY_ADDRESS else self.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     @property
     def local(self) -> bool:
@@ -545,9 +572,9 @@ def load_settings(path: Path) -> Settings:
         lines = (_message(path, root, e["loc"], e["msg"], e["type"]) for e in error.errors())
         raise SettingsError("\n".join(lines)) from None
     settings = _from_folder(settings, path.parent)
-    missing = _missing_files(settings, path, root)
-    if missing:
-        raise SettingsError("\n".join(missing))
+    problems = [_message(path, root, keys, text, "value_error") for keys, text in _file_problems(settings) if text]
+    if problems:
+        raise SettingsError("\n".join(problems))
     return settings
 
 
@@ -555,6 +582,25 @@ def place(path: Path, *keys: str) -> str:
     """Return where in a settings file that was loaded a key stands, for the beginning of a message about it."""
     root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     return shown(f"{path}:{_line(root, list(keys))}: {'.'.join(keys)}")
+
+
+def without_effect(settings: Settings) -> str:
+    """Return what stands in the settings and is not done, beginning with its key; empty if there is nothing."""
+    names = [name for name, camera in settings.cameras.items() if camera.faces]
+    if settings.privacy != "aggregate" or not names:
+        return ""
+    others = f" (so of {', '.join(names[1:])})" if names[1:] else ""
+    return f"cameras.{names[0]}.faces: has no effect{others} with privacy: aggregate; remove one of the two"
+
+
+def with_place(path: Path | None, message: str) -> str:
+    """Return a message that begins with a key, such as `metrics.port: …`, with file and line of the key before it.
+
+    A message that begins otherwise comes back as it is, as do all without a settings file.
+    """
+    key, colon, text = message.partition(": ")
+    names = key.split(".")
+    return f"{place(path, *names)}: {text}" if path and colon and names[0] in Settings.model_fields else message
 
 
 def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
@@ -631,27 +677,25 @@ def _camera_from_folder(camera: CameraSettings, folder: Path) -> CameraSettings:
     return camera.model_copy(update=changes)
 
 
-def _missing_files(settings: Settings, path: Path, root: yaml.Node | None) -> list[str]:
-    """Return a message for each file that a camera or the broker needs and that is not there."""
-    messages = []
+def _file_problems(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield the keys of each file that the settings name, and what is wrong with it: mostly nothing."""
+    yield ("outbox", "path"), no_place_for_outbox(settings.outbox.path)
     for key, file in (settings.mqtt.tls.files if settings.mqtt.tls else {}).items():
-        if not os.path.isfile(file):
-            problem = f"{file}: no such file; name an existing one"
-            messages.append(_message(path, root, ("mqtt", "tls", key), problem, "value_error"))
+        yield ("mqtt", "tls", key), no_authority(file) if key == "ca" else no_file(file)
     for name, camera in settings.cameras.items():
-        keys: tuple[str, ...] = ("cameras", name, "source")
-        problem = ""
-        if camera.kind == "file" and not os.path.isfile(camera.source):
-            is_folder = os.path.isdir(camera.source)
-            problem = "is a folder; put a slash at its end" if is_folder else "no such file; name an existing one"
-        elif camera.kind == "images" and not os.path.isdir(camera.source):
-            problem = "no such folder; name an existing one"
-        if problem:
-            messages.append(_message(path, root, keys, f"{camera.source}: {problem}", "value_error"))
-        if camera.tls.ca is not None and not os.path.isfile(camera.tls.ca):
-            problem = f"{camera.tls.ca}: no such file; name an existing one"
-            messages.append(_message(path, root, ("cameras", name, "tls", "ca"), problem, "value_error"))
-    return messages
+        yield ("cameras", name, "source"), _source_problem(camera)
+        if camera.tls.ca is not None:
+            yield ("cameras", name, "tls", "ca"), no_authority(camera.tls.ca)
+
+
+def _source_problem(camera: CameraSettings) -> str:
+    if camera.kind == "file" and os.path.isdir(camera.source):
+        return f"{camera.source}: is a folder; put a slash at its end"
+    if camera.kind == "file":
+        return no_file(camera.source)
+    if camera.kind == "images" and not os.path.isdir(camera.source):
+        return f"{camera.source}: no such folder; name an existing one"
+    return no_camera(camera.source) if camera.kind == "webcam" and not camera.source.isdecimal() else ""
 
 
 def _yaml_message(path: Path, error: yaml.YAMLError) -> str:
@@ -684,6 +728,16 @@ def _line(root: yaml.Node | None, names: list[str]) -> int:
     return line
 
 
+#: What unquoted words can be to YAML 1.1 that are meant as a name, such as `off`.
+NO_TEXT = {
+    "tag:yaml.org,2002:bool": "true or false",
+    "tag:yaml.org,2002:int": "a number",
+    "tag:yaml.org,2002:float": "a number",
+    "tag:yaml.org,2002:null": "nothing",
+    "tag:yaml.org,2002:timestamp": "a date",
+}
+
+
 def _check_nodes(node: yaml.Node | None, path: Path) -> None:
     """Refuse what YAML lets pass and no key can mean: a key that stands twice, half of a character."""
     if isinstance(node, yaml.ScalarNode) and any("\ud800" <= each <= "\udfff" for each in node.value):
@@ -696,8 +750,10 @@ def _check_nodes(node: yaml.Node | None, path: Path) -> None:
         return
     seen: set[str] = set()
     for key, value in node.value:
+        where = f"{path}:{key.start_mark.line + 1}: {key.value}"
+        if key.tag in NO_TEXT:
+            raise SettingsError(shown(f"{where}: YAML reads this as {NO_TEXT[key.tag]}; put it in quotes"))
         if str(key.value) in seen:
-            where = f"{path}:{key.start_mark.line + 1}: {key.value}"
             raise SettingsError(shown(f"{where}: stands here twice; remove one"))
         seen.add(str(key.value))
         _check_nodes(key, path)

@@ -11,12 +11,15 @@ import json
 import logging
 import os
 import sqlite3
+import tempfile
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from edge.named_files import nearest_there
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +258,7 @@ class Lock:
         except BlockingIOError:
             self._file.close()
             raise OutboxBusyError(
-                f"{path}: another emotion-edge uses it; stop that one, or give each an outbox.path of its own"
+                f"outbox.path: {path}: another emotion-edge uses it; stop that one, or give each a path of its own"
             ) from None
         # Only now: to open and close a file that this process has open would free SQLite's own locks on it.
         if is_foreign(path):
@@ -296,6 +299,28 @@ def look_into(path: Path) -> Remains:
             f"outbox.path: {path}: nothing of it can be read; the daemon sets it aside as {path.name}.damaged-…"
         )
     return remains
+
+
+def look_where_it_will_be(path: Path) -> Path:
+    """Make sure that a process other than the daemon could have an outbox at a path, and make nothing there.
+
+    Returns:
+        The nearest folder that exists.
+
+    Raises:
+        ForeignFileError: the file is none of ours.
+        OSError: nothing can be written there; `PermissionError`: not by this user.
+    """
+    _refuse_irregular(path)
+    if is_foreign(path):
+        raise _foreign(path, "is no outbox")
+    folder = nearest_there(path)
+    try:
+        # Rights do not tell: root has them where nobody can write, as on a read-only disk or in /proc.
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise OSError(error.errno, f"nothing can be written in {folder}: {error.strerror}") from None
+    return folder
 
 
 def is_foreign(path: Path) -> bool:

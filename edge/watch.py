@@ -32,6 +32,7 @@ from edge.config_option import config_option
 from edge.demo import event_line
 from edge.events import decode_event
 from edge.settings import MqttSettings, load_settings
+from edge.terminal import shown
 
 COLOURS = {"start": "green", "change": "yellow", "end": "blue"}
 #: Events whose ids are remembered, so that one that comes twice is shown once.
@@ -201,4 +202,4 @@ def readable(payload: dict[str, Any], with_node: bool) -> str:
         line = event_line(replace(event, camera=f"{event.node}/{event.camera}") if with_node else event)
     except (ValueError, TypeError, AttributeError, OverflowError):
         line = f"not an event: {json.dumps(payload)[:200]}"
-    return "".join(character if character.isprintable() else "�" for character in line)
+    return shown(line)

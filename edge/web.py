@@ -20,6 +20,7 @@ class Request:
         query: as it came.
         headers: by WSGI's names, such as `HTTP_HOST`; bytes beyond ASCII are as Latin-1 has them.
         body: of a POST.
+        peer: address of who asks, or of the proxy in between.
     """
 
     method: str
@@ -27,6 +28,7 @@ class Request:
     query: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    peer: str = ""
 
     @classmethod
     def of(cls, environ: Mapping[str, Any]) -> Request:
@@ -34,7 +36,8 @@ class Request:
         headers = {name: value for name, value in environ.items() if name.startswith("HTTP_") or name == "CONTENT_TYPE"}
         method = environ["REQUEST_METHOD"]
         body = environ["wsgi.input"].read() if method == "POST" else b""
-        return cls(method, environ["PATH_INFO"], environ["QUERY_STRING"], headers, body)
+        peer = environ.get("REMOTE_ADDR", "")
+        return cls(method, environ["PATH_INFO"], environ["QUERY_STRING"], headers, body, peer)
 
     def header(self, name: str) -> str:
         """Return a header by its usual name, such as `Host`; empty if it did not come."""

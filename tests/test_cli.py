@@ -1,5 +1,6 @@
 """The command, as a user runs it: answers, mistakes in one line, exit codes."""
 
+import errno
 import json
 import os
 import socket
@@ -141,10 +142,11 @@ def test_missing_runtime_is_one_line(config):
 def test_taken_metrics_port_is_one_line(config):
     with socket.create_server((HOST, 0)) as taken:
         port = taken.getsockname()[1]
-        code, out, err = emotion_edge("run", "--config", config(metrics={"port": port}, mqtt={"port": free_port()}))
+        path = config(metrics={"port": port}, mqtt={"port": free_port()})
+        code, out, err = emotion_edge("run", "--config", path)
     assert (code, out) == (2, "")
     assert [line for line in err if "metrics.port" in line] == [
-        f"ERROR {HOST}:{port}: Address already in use; choose another metrics.port"
+        f"ERROR {path}:5: metrics.port: {HOST}:{port}: Address already in use; choose another port"
     ]
 
 
@@ -154,7 +156,7 @@ def test_what_keeps_it_from_starting_is_json_if_the_log_is(config):
         path = config(metrics={"port": port}, mqtt={"port": free_port()}, log={"format": "json"})
         code, out, err = emotion_edge("run", "--config", path)
     assert (code, out) == (2, "")
-    assert "choose another metrics.port" in [json.loads(line) for line in err][-1]["message"]
+    assert "choose another port" in [json.loads(line) for line in err][-1]["message"]
 
 
 def test_second_demo_says_what_is_in_the_way_and_nothing_before(config):
@@ -162,7 +164,7 @@ def test_second_demo_says_what_is_in_the_way_and_nothing_before(config):
         ports = {"metrics": {"port": taken.getsockname()[1]}, "mqtt": {"port": broker.getsockname()[1]}}
         code, out, err = emotion_edge("run", "--demo", "--config", config(**ports))
     assert (code, out) == (2, "")
-    assert "choose another metrics.port" in err[-1]
+    assert "choose another port" in err[-1]
 
 
 def closing(redirections, *arguments):
@@ -318,6 +320,71 @@ def test_check_names_settings_and_key_of_a_bad_model(tmp_path):
     assert err[0].startswith(f"{tmp_path / 'edge.yaml'}:2: model: {tmp_path / 'none.tflite'}: ")
 
 
+@pytest.fixture
+def odd_paths(tmp_path):
+    """Names of files that can be no outbox."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("not SQLite at all")
+    return {"folder": "is no regular file", "notes.txt": "is no outbox", "notes.txt/x.db": "is no folder"}
+
+
+@pytest.mark.parametrize("command", [["check"], ["run", "--config"]])
+@pytest.mark.parametrize("name", ["folder", "notes.txt", "notes.txt/x.db"])
+def test_what_can_be_no_outbox_is_one_line_with_its_place(config, tmp_path, odd_paths, name, command):
+    path = config(outbox={"path": name}, metrics={"port": free_port()}, mqtt={"port": free_port()})
+    code, out, err = emotion_edge(*command, path)
+    assert (code, out, len(err)) == (2, "", 1)
+    assert f"{path}:9: outbox.path: {tmp_path / name}: " in err[0]
+    assert odd_paths[name] in err[0]
+
+
+@pytest.mark.parametrize("name", ["/proc/x.db", "/proc/none/x.db"])
+def test_check_refuses_an_outbox_where_nobody_can_write(config, name):
+    path = config(outbox={"path": name})
+    code, out, err = emotion_edge("check", path)
+    assert (code, out) == (2, "")
+    assert err == [
+        f"{path}:5: outbox.path: {name}: nothing can be written in /proc: No such file or directory; "
+        "name a file elsewhere"
+    ]
+
+
+def test_faces_that_privacy_forbids_are_said_to_have_no_effect(config):
+    cameras = {name: {"source": 0, "faces": True} for name in ("door", "yard")}
+    path = config(cameras=cameras, privacy="aggregate", model="none.tflite")
+    line = f"{path}:3: cameras.door.faces: has no effect (so of yard) with privacy: aggregate; remove one of the two"
+    assert emotion_edge("run", "--config", path)[2][0] == f"WARNING {line}"
+    path = config(cameras={"door": cameras["door"]}, privacy="aggregate")
+    code, _, err = emotion_edge("check", path)
+    assert (code, err) == (0, [line.replace(" (so of yard)", "")])
+
+
+def test_check_makes_no_outbox(config, tmp_path):
+    assert emotion_edge("check", config(outbox={"path": "state/outbox.db"}))[0] == 0
+    assert not (tmp_path / "state").exists()
+
+
+def test_an_outbox_that_only_another_user_can_write_is_no_mistake(config, monkeypatch):
+    def refused(_path):
+        raise PermissionError(errno.EACCES, "nothing can be written in /var/lib: Permission denied")
+
+    monkeypatch.setattr(
+        "edge.cli.look_where_it_will_be", refused
+    )  # the tests' user may be root, who may write anywhere
+    path = config(outbox={"path": "outbox.db"})
+    result = CliRunner().invoke(cli, ["check", str(path)])
+    assert result.exit_code == 0
+    assert f"{path}:5: outbox.path: " in result.stderr
+    assert "the user that runs the daemon must be able to" in result.stderr
+
+
+def test_run_names_the_place_of_a_bad_model(config):
+    path = config(model="none.tflite", metrics={"port": free_port()})
+    code, _, err = emotion_edge("run", "--config", path)
+    assert (code, len(err)) == (2, 1)
+    assert f"{path}:6: model: {path.with_name('none.tflite')}: " in err[0]
+
+
 def test_classify_with_a_broken_model_is_one_line(picture):
     code, out, err = emotion_edge("classify", picture, "--model", SHIPPED / "blazeface_back.tflite")
     assert (code, out, len(err)) == (2, "", 1)
@@ -327,7 +394,8 @@ def test_classify_with_a_broken_model_is_one_line(picture):
 def test_annotation_that_cannot_be_written_is_one_line(picture, tmp_path):
     code, _, err = emotion_edge("classify", picture, "--annotate", tmp_path / "none" / "out.png")
     assert (code, len(err)) == (2, 1)
-    assert str(tmp_path / "none" / "out.png") in err[0]
+    where = f"{tmp_path / 'none' / 'out.png'}: No such file or directory"
+    assert err[0] == f"{where}; name a file in a folder that you may write to"
 
 
 def test_threshold_leaves_weak_faces_out(picture):

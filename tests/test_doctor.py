@@ -275,6 +275,15 @@ def test_disk(tmp_path: Path) -> None:
     assert disk(OutboxSettings(path=tmp_path / "file" / "outbox.db")).state == "failure"
 
 
+@pytest.mark.parametrize(("name", "says"), [("folder", "is no regular file"), ("notes.txt", "is no outbox")])
+def test_what_the_daemon_would_refuse_as_its_outbox(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "notes.txt").write_text("just words")
+    found = disk(OutboxSettings(path=tmp_path / name))
+    assert found.state == "failure"
+    assert says in found.text
+
+
 def test_doubled_wheels() -> None:
     found = _wheels({"opencv-python": "4.9", "opencv-python-headless": "4.10"})
     assert found.state == "failure"

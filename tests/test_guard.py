@@ -36,13 +36,13 @@ def test_token_is_wanted_as_it_is() -> None:
 def test_without_a_token_everybody_has_it_and_there_is_no_login(token: str | None) -> None:
     open_one = guard(token)
     assert open_one.has_token(request())
-    assert [open_one.log_in(text) for text in ("", "none", "None")] == [None] * 3
+    assert [open_one.log_in(request(), text) for text in ("", "none", "None")] == [None] * 3
 
 
 def test_login_gives_a_cookie_that_holds_for_a_while() -> None:
     now = [0.0]
     asks = guard(now=now)
-    session = asks.log_in(TOKEN)
+    session = asks.log_in(request(), TOKEN)
     assert session is not None
     assert TOKEN not in session
     cookie = request(cookie=f"other=1; {asks.cookie}={session}")
@@ -52,9 +52,31 @@ def test_login_gives_a_cookie_that_holds_for_a_while() -> None:
     assert not asks.has_session(cookie)
 
 
+def test_wrong_tokens_are_said_once_a_cause_and_never_shown(caplog: pytest.LogCaptureFixture) -> None:
+    asks = guard()
+    visitors = [
+        Request("GET", "/", headers={"HTTP_AUTHORIZATION": "Bearer hunter2"}, peer=f"10.0.0.{n}") for n in "123"
+    ]
+    assert not any(asks.has_token(each) for each in visitors)
+    assert not any(asks.log_in(each, "hunter3") for each in visitors)
+    first, second = (record.getMessage() for record in caplog.records)
+    assert first.startswith("http: 10.0.0.1 sent another token")
+    assert second.startswith("http: 10.0.0.1 tried to log in")
+    assert "hunter" not in caplog.text
+
+
+def test_who_brings_no_token_or_the_right_one_is_no_news(caplog: pytest.LogCaptureFixture) -> None:
+    asks = guard()
+    assert not asks.has_token(request())
+    assert asks.has_token(request(authorization=on_the_wire(f"Bearer {TOKEN}")))
+    assert asks.log_in(request(), TOKEN)
+    assert guard(None).has_token(request(authorization="Bearer x"))
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("token", ["", "x", TOKEN[:-1], TOKEN + " ", "\udcff\x00"])
 def test_wrong_token_gives_no_cookie(token: str) -> None:
-    assert guard().log_in(token) is None
+    assert guard().log_in(request(), token) is None
 
 
 @pytest.mark.parametrize(
@@ -62,13 +84,13 @@ def test_wrong_token_gives_no_cookie(token: str) -> None:
 )
 def test_other_cookies_are_none(cookie: str) -> None:
     asks = guard()
-    asks.log_in(TOKEN)
+    asks.log_in(request(), TOKEN)
     assert not asks.has_session(request(cookie=cookie))
 
 
 def test_old_logins_make_room() -> None:
     asks = guard()
-    sessions = [asks.log_in(TOKEN) for _ in range(MOST_SESSIONS + 1)]
+    sessions = [asks.log_in(request(), TOKEN) for _ in range(MOST_SESSIONS + 1)]
     held = [asks.has_session(request(cookie=f"{asks.cookie}={session}")) for session in sessions]
     assert held == [False] + [True] * MOST_SESSIONS
 

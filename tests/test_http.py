@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from edge.http import HttpError, HttpServer
+from edge.metrics import Metrics
+from edge.preview.pages import Preview
 from edge.settings import MetricsSettings
 from tests.parts import HOST, accepts, eventually, free_port
 
@@ -96,15 +98,18 @@ def test_taken_port_is_one_line():
         with pytest.raises(HttpError) as caught:
             HttpServer(MetricsSettings(port=port), lambda: b"", lambda: True, lambda: True).start()
     message = str(caught.value)
-    assert message == f"{HOST}:{port}: Address already in use; choose another metrics.port"
+    assert message == f"metrics.port: {HOST}:{port}: Address already in use; choose another port"
 
 
 @pytest.mark.parametrize(
     ("host", "says"),
-    [("nowhere.invalid", "no such address; mend"), ("192.0.2.1", "Cannot assign requested address; choose")],
+    [
+        ("nowhere.invalid", "no such address; name one of this machine"),
+        ("192.0.2.1", "Cannot assign requested address; choose another host"),
+    ],
 )
 def test_a_host_that_is_not_this_machine_is_one_line(host, says):
-    with pytest.raises(HttpError, match=f"{host}:.* {says}.* metrics.host"):
+    with pytest.raises(HttpError, match=f"^metrics.host: {host}:.* {says}$"):
         HttpServer(MetricsSettings(host=host, token="x" * 16), lambda: b"", lambda: True, lambda: True).start()
 
 
@@ -151,7 +156,7 @@ def test_server_never_started_can_be_stopped():
 
 
 @pytest.mark.parametrize("token", ["a long random text", "grün/+=%20"])
-def test_metrics_want_the_token_and_the_rest_tells_nothing(token):
+def test_metrics_want_the_token_and_the_rest_tells_nothing(token, caplog):
     settings = MetricsSettings(port=free_port(), token=token)
     server = HttpServer(settings, lambda: TEXT, lambda: True, lambda: True)
     server.start()
@@ -167,12 +172,24 @@ def test_metrics_want_the_token_and_the_rest_tells_nothing(token):
             answer = status("/metrics", wrong)
             assert answer.startswith("HTTP/1.0 401"), wrong
             assert TEXT.decode() not in answer
+        (warning,) = (record.getMessage() for record in caplog.records)
+        assert warning.startswith(f"http: {HOST} sent another token")
         assert "www-authenticate: bearer" in status("/metrics").lower()
         assert status("/metrics", f"Bearer {token}").startswith("HTTP/1.0 200")
         assert status("/healthz").startswith("HTTP/1.0 200")
         assert "401" not in status("/readyz")
     finally:
         server.stop()
+
+
+def test_the_preview_is_named_by_an_address_that_can_be_opened(caplog):
+    caplog.set_level("INFO")
+    settings = MetricsSettings(host="0.0.0.0", port=free_port(), token="x" * 16)
+    preview = Preview("hall", (), aggregate=False, metrics=Metrics("hall", "1"))
+    server = HttpServer(settings, lambda: TEXT, lambda: True, lambda: True, preview)
+    server.start()
+    server.stop()
+    assert f"preview: http://{socket.gethostname()}:{settings.port}/preview" in caplog.text
 
 
 def test_open_to_others_warns(caplog):

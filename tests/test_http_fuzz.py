@@ -198,7 +198,9 @@ def test_requests_that_nobody_would_send(
             (health,) = send(target.settings.port, [b"GET /healthz HTTP/1.0\r\n\r\n"], patience=20)
             assert statuses(health) == [200], (SEED, begun)
         errors = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-        assert errors == [], SEED
+        wrong_tokens = [line for line in errors if line.startswith("http: 127.0.0.1 ")]
+        assert len(wrong_tokens) <= 2, SEED
+        assert errors == wrong_tokens, SEED
         assert {200, 400, 404} <= set(seen)
         assert (401 in seen) is bool(token)
     # Fewer than before if what tests before this one left has ended meanwhile.

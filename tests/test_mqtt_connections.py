@@ -162,7 +162,7 @@ def test_next_broker_when_the_first_does_not_answer_and_back(parts, connect, cap
 
 def test_files_that_are_no_certificates_are_one_line(tmp_path):
     (tmp_path / "x.pem").write_text("no certificate")
-    with pytest.raises(SettingsError, match=r"^mqtt\.tls: \S*x\.pem.*; name PEM files, the key without a passphrase$"):
+    with pytest.raises(SettingsError, match=r"^mqtt\.tls\.ca: \S*x\.pem: .*; name a PEM file with a certificate$"):
         edge.client.tls_context(MqttTlsSettings(ca=tmp_path / "x.pem"))
 
 
@@ -170,8 +170,14 @@ def test_check_looks_at_certificates(tmp_path):
     (tmp_path / "x.pem").write_text("no certificate")
     (tmp_path / "edge.yaml").write_text("cameras: {door: {source: 0}}\nmqtt: {tls: {ca: x.pem}}\n")
     result = CliRunner().invoke(cli, ["check", str(tmp_path / "edge.yaml")])
-    assert "x.pem" in str(result.exception)
     assert isinstance(result.exception, SettingsError)
+    place = f"{tmp_path / 'edge.yaml'}:2: mqtt.tls.ca: {tmp_path / 'x.pem'}: "
+    assert str(result.exception) == f"{place}holds no certificate; name the authority's as a PEM file"
+    (tmp_path / "edge.yaml").write_text(
+        "cameras: {door: {source: 0}}\nmqtt:\n  tls: {certificate: x.pem, key: x.pem}\n"
+    )
+    result = CliRunner().invoke(cli, ["check", str(tmp_path / "edge.yaml")])
+    assert str(result.exception).startswith(f"{tmp_path / 'edge.yaml'}:3: mqtt.tls: {tmp_path / 'x.pem'}, ")
 
 
 def test_key_with_a_passphrase_asks_nobody(authority, tmp_path):

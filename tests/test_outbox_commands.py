@@ -1,6 +1,10 @@
 """`emotion-edge outbox`."""
 
+import contextlib
 import json
+import sqlite3
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -39,6 +43,12 @@ def make(tmp_path):
         return run
 
     return setup
+
+
+def line_of(run, key):
+    """Return the number of the line in the settings that a key begins."""
+    lines = run.path.with_name("edge.yaml").read_text().splitlines()
+    return next(number for number, line in enumerate(lines, 1) if line.strip().startswith(key))
 
 
 def test_ls_lists_what_waits_and_what_was_refused(make):
@@ -89,7 +99,7 @@ def test_ls_of_what_is_no_outbox_is_a_mistake(make, spoil, says):
     spoil(run.path)
     result = run("ls")
     assert result.stdout == ""
-    assert str(result.exception).startswith(f"outbox.path: {run.path}: ")
+    assert f"edge.yaml:{line_of(run, 'path:')}: outbox.path: {run.path}: " in str(result.exception)
     assert says in str(result.exception)
 
 
@@ -107,7 +117,7 @@ def test_ls_where_no_file_can_be_is_a_mistake(make, tmp_path):
     (tmp_path / "file").touch()
     run = make(count=0)
     (tmp_path / "edge.yaml").write_text("cameras: {a: {source: 0}}\noutbox: {path: file/outbox.db}\n")
-    assert "Not a directory; mend outbox.path" in str(run("ls").exception)
+    assert "file is no folder; name a file in a folder" in str(run("ls").exception)
 
 
 def test_drain_does_not_count_as_delivered_what_the_broker_refused(make, parts):
@@ -154,6 +164,48 @@ def test_drain_without_a_broker_leaves_everything(make):
     assert len(run("ls").output.splitlines()) == 2
 
 
+def test_drain_of_a_damaged_outbox_sends_what_can_be_read_and_is_no_success(make, broker):
+    run = make(broker, count=200)
+    content = bytearray(run.path.read_bytes())
+    content[4096 * 10 : 4096 * 13] = bytes(range(256)) * 48
+    run.path.write_bytes(content)
+    result = run("drain")
+    *_, counts = result.stdout.splitlines()
+    assert 0 < int(counts.split()[0]) < 199
+    assert counts.endswith("messages delivered, 0 left")
+    assert result.stderr.splitlines()[-1] == f"{run.path}: was damaged: what could not be read of it is lost"
+    assert result.exit_code == 1
+    assert run("drain").exit_code == 0
+
+
+def test_drain_of_a_damaged_message_is_no_success(make, broker):
+    run = make(broker)
+    with contextlib.closing(sqlite3.connect(run.path)) as file, file:
+        file.execute("UPDATE messages SET checksum = checksum + 1 WHERE row = (SELECT max(row) FROM messages)")
+    result = run("drain")
+    assert (result.stdout.splitlines()[-1], result.exit_code) == ("1 messages delivered, 0 left", 1)
+
+
+def test_drain_of_what_cannot_be_written_is_no_success(make, broker, tmp_path):
+    run = make(broker)
+    settings = yaml.safe_load((tmp_path / "edge.yaml").read_text())
+    (tmp_path / "edge.yaml").write_text(yaml.safe_dump({**settings, "outbox": {"path": "/proc/x.db"}}))
+    assert run("drain").exit_code == 1
+
+
+@pytest.mark.parametrize("redirection", ["</dev/null", "<&-"])
+def test_purge_that_nobody_answers_names_the_option(make, tmp_path, redirection):
+    run = make()
+    command = [sys.executable, "-m", "edge", "outbox", "purge", "--config", str(tmp_path / "edge.yaml")]
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$0" "$@" {redirection}', *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "nothing was deleted; --yes deletes without asking" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+    assert len(run("ls").output.splitlines()) == 2
+
+
 def test_purge_asks_and_leaves_no_trace(make):
     run = make()
     damaged = run.path.with_name("outbox.db.damaged-1")
@@ -173,5 +225,6 @@ def test_a_running_daemon_is_not_disturbed(make, command):
     daemon = Outbox(run.path)
     daemon.start()
     result = run(*command)
-    assert "another emotion-edge uses it; stop that one" in str(result.exception)
+    place = f"edge.yaml:{line_of(run, 'path:')}: outbox.path: {run.path}: "
+    assert f"{place}another emotion-edge uses it; stop that one" in str(result.exception)
     daemon.stop(5)

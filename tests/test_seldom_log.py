@@ -17,6 +17,9 @@ def test_a_line_comes_again_after_a_while_only(caplog, monkeypatch):
     now[0] += 1
     write("a")
     assert [record.getMessage() for record in caplog.records] == ["a", "b", "a"]
+    for line in ("c", "d"):
+        write(line, cause="one")
+    assert caplog.records[-1].getMessage() == "c"
     for number in range(2 * REMEMBERED):
         write(str(number))
     assert len(write._said) == REMEMBERED

@@ -350,7 +350,7 @@ def test_a_thread_for_commands_that_died_ends_it_with_a_failure(monkeypatch, cap
 
 def test_taken_metrics_port_is_one_line(broker):
     config = {**settings_for(broker, cam=NOWHERE), "metrics": {"host": HOST, "port": broker.port}}
-    with pytest.raises(HttpError, match=f"{HOST}:{broker.port}: .*choose another metrics.port"):
+    with pytest.raises(HttpError, match=f"metrics.port: {HOST}:{broker.port}: .*choose another port"):
         Service(Settings.model_validate(config)).run()
 
 

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from edge.bundle import DEFAULT_MODEL
-from edge.settings import CameraSettings, Settings, SettingsError, default_node, load_settings
+from edge.settings import (
+    CameraSettings,
+    MetricsSettings,
+    Settings,
+    SettingsError,
+    default_node,
+    load_settings,
+    with_place,
+)
+from tests.parts.camera import Authority
 
 EXAMPLE = Path(__file__).parents[1] / "configs" / "edge.yaml"
 SMALL = "cameras:\n  door:\n    source: 0\n"
@@ -29,6 +38,12 @@ def load(tmp_path):
         return load_settings(path)
 
     return loader
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """Content of an authority's file."""
+    return Authority(tmp_path_factory.mktemp("authority")).ca.read_bytes()
 
 
 def complaint(load, text):
@@ -61,6 +76,11 @@ def test_smallest_file_has_defaults_for_the_rest(load):
         (SMALL + "    rotation: 45\n", 4, "cameras.door.rotation", "0, 90, 180 or 270"),
         (SMALL + "    zones: [[[0, 0], [1, 1]]]\n", 4, "cameras.door.zones", "at least three corners"),
         (SMALL + "    masks: [[[0, 0], [1, 1], [0, 2]]]\n", 4, "cameras.door.masks", "from 0 to 1"),
+        *(
+            (SMALL + f"    {key}: [[{corners}]]\n", 4, f"cameras.door.{key}", "on one line")
+            for key in ("zones", "masks")
+            for corners in ("[0, 0], [0.1, 0.3], [0.2, 0.6]", "[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]")
+        ),
         (SMALL + "    zones: [[0, 0], [1, 1], [0, 1]]\n", 4, "cameras.door.zones", "a list of polygons"),
         (SMALL + "    min_face: 40\n", 4, "cameras.door.min_face", "less than 1"),
         (SMALL + "    motion: 1\n", 4, "cameras.door.motion", "less than 1"),
@@ -73,6 +93,10 @@ def test_smallest_file_has_defaults_for_the_rest(load):
                 ("~/visit.mp4", "~ does not stand for a folder"),
                 ('"a\\0b.mp4"', "no control characters"),
                 ('"rtsp://host/\\e[2J"', "no control characters"),
+                ("rtsp://a b/x", "no blanks in an address; write %20"),
+                ("rtsp://a/my stream", "no blanks in an address; write %20"),
+                ("/dev/zero", "/dev/zero: is no camera; v4l2-ctl"),
+                ("/dev/shm", "/dev/shm: is no camera; v4l2-ctl"),
             )
         ),
         *(
@@ -94,6 +118,12 @@ def test_smallest_file_has_defaults_for_the_rest(load):
         (SMALL + "mqtt:\n  host: 1.2.3.4:1883\n", 5, "mqtt.host", "the port is a key of its own"),
         (SMALL + "mqtt:\n  host: '[::1]'\n", 5, "mqtt.host", "name or address alone"),
         (SMALL + "mqtt:\n  fallbacks: ['a:b:1883']\n", 5, "mqtt.fallbacks.0", "name or address alone"),
+        *(
+            (SMALL + f"mqtt:\n  host: {host}\n", 5, "mqtt.host", "no - at the ends of its parts")
+            for host in ("-foo", "foo-", "foo.-bar", "foo-.bar", "foo..bar", ".foo")
+        ),
+        (SMALL + "metrics:\n  host: http://x\n  token: none\n", 5, "metrics.host", "without http://, a path or a port"),
+        (SMALL + "metrics:\n  token: ''\n", 5, "metrics.token", "must not be empty; write a long random text"),
         (SMALL + "mqtt:\n  base: $SYS/x\n", 5, "mqtt.base", "no $ at its beginning"),
         (SMALL + 'mqtt:\n  base: "a\\0b"\n', 5, "mqtt.base", "a topic has no +"),
         (SMALL + f"mqtt:\n  base: {'x' * 256}\n", 5, "mqtt.base", "shorten it"),
@@ -178,6 +208,14 @@ def test_smallest_file_has_defaults_for_the_rest(load):
         ("cameras:\n  desk:\n    source: 0\n    username: a\n", 2, "cameras.desk", "are for a network address"),
         ("cameras:\n  file:\n    source: a.mp4\n    username: a\n    password: b\n", 2, "cameras.file", "remove them"),
         ("cameras:\n  door:\n    source: a.mp4\n    pace: slow\n", 4, "cameras.door.pace", "'realtime' or 'fast'"),
+        *(
+            (f"cameras:\n  {name}:\n    source: 0\n", 2, name, f"reads this as {what}; put it in quotes")
+            for name, what in (
+                *(("off", "true or false"), ("no", "true or false"), ("On", "true or false"), ("1", "a number")),
+                *(("1.5", "a number"), ("null", "nothing"), ("~", "nothing"), ("2026-01-31", "a date")),
+            )
+        ),
+        ("on: 1\n" + SMALL, 1, "on", "put it in quotes"),
         (SMALL + "cameras:\n  back:\n    source: 1\n", 4, "cameras", "stands here twice"),
         (SMALL + "  door:\n    source: 1\n", 4, "door", "stands here twice"),
         (SMALL + "    source: 1\n", 4, "source", "stands here twice"),
@@ -310,11 +348,12 @@ def test_address_without_login_is_the_source():
     assert CameraSettings(source="clip.mp4").address() == "clip.mp4"
 
 
-def test_relative_paths_count_from_the_files_folder(load, tmp_path, tmp_path_factory):
+def test_relative_paths_count_from_the_files_folder(load, tmp_path, tmp_path_factory, certificate):
     elsewhere = tmp_path_factory.mktemp("elsewhere")
-    for path in (tmp_path / "clips" / "a.mp4", elsewhere / "b.mp4", tmp_path / "ca.pem"):
+    for path in (tmp_path / "clips" / "a.mp4", elsewhere / "b.mp4"):
         path.parent.mkdir(exist_ok=True)
         path.touch()
+    (tmp_path / "ca.pem").write_bytes(certificate)
     loaded = load(
         f"model: m.tflite\ncameras:\n  a: {{source: clips/a.mp4}}\n  b: {{source: {elsewhere}/b.mp4}}\n"
         "  c: {source: 0}\n  d: {source: clips/}\n  e: {source: rtsps://h/x, tls: {ca: ca.pem}}\n"
@@ -324,6 +363,59 @@ def test_relative_paths_count_from_the_files_folder(load, tmp_path, tmp_path_fac
     assert [camera.source for camera in loaded.cameras.values()] == sources
     assert loaded.cameras["d"].kind == "images"
     assert loaded.cameras["e"].tls.ca == tmp_path / "ca.pem"
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("cameras:\n  door:\n    source: rtsps://h/x\n    tls: {ca: words.pem}\n", "4: cameras.door.tls.ca"),
+        (SMALL + "mqtt:\n  tls:\n    ca: words.pem\n", "6: mqtt.tls.ca"),
+    ],
+)
+def test_what_is_no_certificate_is_named_with_its_place(load, tmp_path, text, key):
+    (tmp_path / "words.pem").write_text("just words")
+    expected = f"{tmp_path / 'edge.yaml'}:{key}: {tmp_path / 'words.pem'}: holds no certificate; "
+    assert complaint(load, text).startswith(expected)
+
+
+@pytest.mark.parametrize(("name", "says"), [("sub", "no regular file"), ("edge.yaml/x.db", "edge.yaml is no folder")])
+def test_what_can_be_no_outbox_is_named_with_its_place(load, tmp_path, name, says):
+    (tmp_path / "sub").mkdir()
+    message = complaint(load, SMALL + f"outbox:\n  path: {name}\n")
+    assert message.startswith(f"{tmp_path / 'edge.yaml'}:5: outbox.path: {tmp_path / name}: ")
+    assert says in message
+
+
+def test_quoted_names_are_names(load):
+    assert list(load("cameras: {'off': {source: 0}, '1': {source: 1}}\n").cameras) == ["off", "1"]
+
+
+def test_merged_keys_of_yaml_are_keys(load):
+    loaded = load("cameras:\n  a: &a {source: 0, max_fps: 5}\n  b: {<<: *a, source: 1}\n")
+    assert loaded.cameras["b"].max_fps == 5
+
+
+def test_a_zone_that_crosses_itself_is_one(load):
+    loaded = load(SMALL + "    zones: [[[0, 0], [1, 1], [1, 0], [0, 1]]]\n")
+    assert len(loaded.cameras["door"].zones) == 1
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"),
+    [("127.0.0.1", "127.0.0.1"), ("::1", "[::1]"), ("0.0.0.0", "pi"), ("::", "pi"), ("pi.lan", "pi.lan")],
+)
+def test_an_address_to_open_names_no_wildcard(monkeypatch, host, shown):
+    monkeypatch.setattr("socket.gethostname", lambda: "pi")
+    assert MetricsSettings(host=host, token="none").address == f"http://{shown}:9464"
+
+
+def test_a_message_gets_the_place_of_its_key(tmp_path):
+    path = tmp_path / "edge.yaml"
+    path.write_text(SMALL + "metrics:\n  port: 9000\n")
+    assert with_place(path, "metrics.port: taken: for long") == f"{path}:5: metrics.port: taken: for long"
+    assert with_place(path, "outbox.path: x") == f"{path}:1: outbox.path: x"
+    assert with_place(path, "something: else") == "something: else"
+    assert with_place(None, "metrics.port: taken") == "metrics.port: taken"
 
 
 def test_addresses_of_version_6(load):
@@ -352,9 +444,11 @@ def example_in_full():
     return re.sub(r"^(\s*)# ( *[a-z_]+:( |$))", r"\1\2", text, flags=re.MULTILINE)
 
 
-def test_example_in_full_loads(load, tmp_path):
-    for name in ("broker-ca.pem", "edge.pem", "edge.key", "camera-ca.pem", "visit.mp4", "my-model.tflite"):
+def test_example_in_full_loads(load, tmp_path, certificate):
+    for name in ("edge.pem", "edge.key", "visit.mp4", "my-model.tflite"):
         (tmp_path / name).touch()
+    for name in ("broker-ca.pem", "camera-ca.pem"):
+        (tmp_path / name).write_bytes(certificate)
     (tmp_path / "holiday").mkdir()
     text = example_in_full().replace("rtsp://192", "rtsps://192")
     kinds = {camera.kind for camera in load(text).cameras.values()}

@@ -8,7 +8,6 @@ import os
 import shutil
 import socket
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -18,6 +17,7 @@ from pathlib import Path
 from edge.doctor.finding import Finding, failure, ok, warning
 from edge.host import temperature, throttled
 from edge.settings import MetricsSettings, OutboxSettings
+from edge.store import ForeignFileError, look_where_it_will_be
 
 #: Before this program was written no clock is right (2026-01-01).
 EARLIEST = 1_767_225_600
@@ -52,15 +52,14 @@ def clock_state() -> int | None:
 
 def disk(settings: OutboxSettings) -> Finding:
     """Look whether events can wait where the outbox is to be."""
-    folder = settings.path.parent
-    existing = next(each for each in (folder, *folder.parents) if os.path.exists(each))
     where = f"{settings.path}"
     remedy = "name another outbox.path, or look as the user that runs the daemon"
     try:
-        # Rights do not tell: root has them where nobody can write, as on a read-only disk or in /proc.
-        tempfile.TemporaryFile(dir=existing).close()
+        existing = look_where_it_will_be(settings.path)
+    except ForeignFileError as error:
+        return failure("disk", str(error), remedy)
     except OSError as error:
-        return failure("disk", f"{where}: nothing can be written in {existing}: {error.strerror}", remedy)
+        return failure("disk", f"{where}: {error.strerror}", remedy)
     if os.path.exists(settings.path) and not os.access(settings.path, os.W_OK):
         return failure("disk", f"{where}: this user may not write to it", remedy)
     free, wanted = shutil.disk_usage(existing).free, LEAST_DISK + 2 * settings.max_megabytes * MEGABYTE

@@ -193,7 +193,7 @@ class Preview:
                 return said(405, "only GET and POST", ("Allow", "GET, HEAD, POST"))
             return self._login_form(200, "", "")
         fields = parse_qs(request.body.decode("utf-8", "replace"))
-        session = guard.log_in(fields.get("token", [""])[0])
+        session = guard.log_in(request, fields.get("token", [""])[0])
         if session is None:
             return self._login_form(401, "", "This is not the token of the settings.", ("WWW-Authenticate", "Bearer"))
         # Without a path of its own the cookie is for what lies beside the form: /preview, also behind a proxy's prefix.
