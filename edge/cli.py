@@ -32,7 +32,8 @@ from edge.placed import placed
 from edge.replay import ReplayError, replay_settings
 from edge.replay import replay as play
 from edge.service import Service
-from edge.settings import Settings, SettingsError, load_settings, place, with_place, without_effect
+from edge.settings import Settings, SettingsError, without_effect
+from edge.settings_file import load_settings, place, with_place
 from edge.settings_schema import shipped
 from edge.store import OutboxBusyError, UnreadableError, look_where_it_will_be
 from edge.terminal import shown

@@ -17,7 +17,8 @@ from edge.metrics import Metrics
 from edge.mqtt import Publisher
 from edge.outbox import Outbox
 from edge.placed import placed
-from edge.settings import Settings, SettingsError, load_settings
+from edge.settings import Settings, SettingsError
+from edge.settings_file import load_settings
 from edge.store import Lock, OutboxBusyError, Store, look_into, remove_damaged
 from edge.terminal import shown
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge.bundle import BundleError
-from edge.settings import SettingsError, with_place
+from edge.settings import SettingsError
+from edge.settings_file import with_place
 from edge.yunet import DetectorError
 
 

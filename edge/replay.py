@@ -23,7 +23,8 @@ from edge.events import Event
 from edge.frames import Frame, Wanted, every
 from edge.metrics import Metrics
 from edge.pipeline import Analyser, Pipeline
-from edge.settings import CameraSettings, Settings, TlsSettings, load_settings
+from edge.settings import CameraSettings, Settings, TlsSettings
+from edge.settings_file import load_settings
 from edge.sources.file import FileSource
 from edge.store import Message
 from edge.tracking import Rules

@@ -1,4 +1,4 @@
-"""The settings: one YAML file, every key checked, every mistake named with its line."""
+"""The settings: every key, what it may be, and what it is if left out."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import math
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
-import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,22 +19,17 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
-    ValidationError,
     ValidationInfo,
     WrapValidator,
     field_validator,
     model_validator,
 )
 from typing_extensions import Self
-from yaml.constructor import SafeConstructor
 
 from edge.addresses import CONTROL, TOPIC, host_and_port, only_a_host, usable_path
 from edge.bundle import DEFAULT_MODEL
-from edge.migrations import VersionError, migrate
-from edge.named_files import no_authority, no_camera, no_file, no_place_for_outbox
 from edge.schedule import INTERVAL
 from edge.secret import secret
-from edge.terminal import shown
 from edge.tracking import Rules
 
 
@@ -535,55 +529,6 @@ class Settings(_Section):
         return Rules(begin=self.detector.threshold, **self.tracking.model_dump())
 
 
-#: Plain words for mistakes, by pydantic's name of them.
-PLAIN = {
-    "extra_forbidden": "unknown key; emotion-edge example shows every key",
-    "missing": "is missing; emotion-edge example shows every key",
-    "string_type": "must be text; put it in quotes",
-    "string_too_short": "must not be empty",
-    "int_type": "must be a whole number",
-    "int_parsing": "must be a whole number",
-    "int_from_float": "must be a whole number",
-    "float_type": "must be a number",
-    "float_parsing": "must be a number",
-    "bool_type": "must be true or false",
-    "bool_parsing": "must be true or false",
-    "tuple_type": "must be a list, such as [a, b]",
-    "dict_type": "must have keys of its own below it; emotion-edge example shows them",
-    "model_type": "must have keys of its own below it; emotion-edge example shows them",
-    "path_type": "must be a path, as text",
-    "too_short": "needs at least one entry",
-    "string_too_long": "is too long; shorten it",
-}
-
-
-def load_settings(path: Path) -> Settings:
-    """Read and check a settings file. Relative paths in it count from the file's folder.
-
-    Raises:
-        SettingsError: the file is missing, no YAML, or has a wrong key or value, or a camera's file is missing.
-    """
-    root, content = _parse(path)
-    if not isinstance(content, dict):
-        raise SettingsError(f"{path}:1: expected keys and values such as 'cameras:', see emotion-edge example")
-    try:
-        settings = Settings.model_validate(content, context={"folder": path.parent})
-    except ValidationError as error:
-        lines = (_message(path, root, e["loc"], e["msg"], e["type"]) for e in error.errors())
-        raise SettingsError("\n".join(lines)) from None
-    settings = _from_folder(settings, path.parent)
-    problems = [_message(path, root, keys, text, "value_error") for keys, text in _file_problems(settings) if text]
-    if problems:
-        raise SettingsError("\n".join(problems))
-    return settings
-
-
-def place(path: Path, *keys: str) -> str:
-    """Return where in a settings file that was loaded a key stands, for the beginning of a message about it."""
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    return shown(f"{path}:{_line(root, list(keys))}: {'.'.join(keys)}")
-
-
 def without_effect(settings: Settings) -> str:
     """Return what stands in the settings and is not done, beginning with its key; empty if there is nothing."""
     names = [name for name, camera in settings.cameras.items() if camera.faces]
@@ -593,49 +538,6 @@ def without_effect(settings: Settings) -> str:
     return f"cameras.{names[0]}.faces: has no effect{others} with privacy: aggregate; remove one of the two"
 
 
-def with_place(path: Path | None, message: str) -> str:
-    """Return a message that begins with a key, such as `metrics.port: …`, with file and line of the key before it.
-
-    A message that begins otherwise comes back as it is, as do all without a settings file.
-    """
-    key, colon, text = message.partition(": ")
-    names = key.split(".")
-    return f"{place(path, *names)}: {text}" if path and colon and names[0] in Settings.model_fields else message
-
-
-def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
-    """Read a file as YAML of the present version: its nodes, which know their lines, and its content."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path}:1: no text in UTF-8; write the settings as YAML") from None
-    except OSError as error:
-        raise SettingsError(f"{path}: {error.strerror}; name an existing file, see emotion-edge example") from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        _check_nodes(root, path)
-        _migrate(root, path)
-        return root, None if root is None else SafeConstructor().construct_document(root)
-    except SettingsError:
-        raise
-    except yaml.YAMLError as error:
-        raise SettingsError(_yaml_message(path, error)) from None
-    except (ValueError, KeyError, AttributeError):  # from a value such as 2024-13-45, or !!int x
-        raise SettingsError(f"{path}: a value looks like a date or number but is none; put it in quotes") from None
-    except RecursionError:
-        raise SettingsError(
-            f"{path}: nested too deeply, or in itself; write it out, see emotion-edge example"
-        ) from None
-
-
-def _migrate(root: yaml.Node | None, path: Path) -> None:
-    if isinstance(root, yaml.MappingNode):
-        try:
-            migrate(root)
-        except VersionError as error:
-            raise SettingsError(_message(path, root, ("version",), str(error), "value_error")) from None
-
-
 def _split(source: str) -> Any:
     try:
         parts = urlsplit(source)
@@ -643,118 +545,3 @@ def _split(source: str) -> Any:
     except ValueError:
         raise ValueError("not a valid address; write scheme://host:port/path") from None
     return parts
-
-
-def _from_folder(settings: Settings, folder: Path) -> Settings:
-    cameras = {name: _camera_from_folder(camera, folder) for name, camera in settings.cameras.items()}
-    outbox = settings.outbox
-    if "path" in outbox.model_fields_set:  # a copy has what was changed among what was set
-        outbox = outbox.model_copy(update={"path": folder / outbox.path})
-    mqtt = settings.mqtt
-    if mqtt.tls is not None:
-        tls = mqtt.tls.model_copy(update={key: folder / path for key, path in mqtt.tls.files.items()})
-        mqtt = mqtt.model_copy(update={"tls": tls})
-    detector = settings.detector
-    if detector.model is not None:
-        detector = detector.model_copy(update={"model": folder / detector.model})
-    changes = {
-        "cameras": cameras,
-        "model": folder / settings.model,
-        "detector": detector,
-        "outbox": outbox,
-        "mqtt": mqtt,
-    }
-    return settings.model_copy(update=changes)
-
-
-def _camera_from_folder(camera: CameraSettings, folder: Path) -> CameraSettings:
-    changes: dict[str, Any] = {}
-    if camera.kind in ("file", "images"):
-        # Joining paths would drop the slash that tells a folder.
-        changes["source"] = f"{folder / camera.source}{'/' if camera.kind == 'images' else ''}"
-    if camera.tls.ca is not None:
-        changes["tls"] = camera.tls.model_copy(update={"ca": folder / camera.tls.ca})
-    return camera.model_copy(update=changes)
-
-
-def _file_problems(settings: Settings) -> Iterator[tuple[tuple[str, ...], str]]:
-    """Yield the keys of each file that the settings name, and what is wrong with it: mostly nothing."""
-    yield ("outbox", "path"), no_place_for_outbox(settings.outbox.path)
-    for key, file in (settings.mqtt.tls.files if settings.mqtt.tls else {}).items():
-        yield ("mqtt", "tls", key), no_authority(file) if key == "ca" else no_file(file)
-    for name, camera in settings.cameras.items():
-        yield ("cameras", name, "source"), _source_problem(camera)
-        if camera.tls.ca is not None:
-            yield ("cameras", name, "tls", "ca"), no_authority(camera.tls.ca)
-
-
-def _source_problem(camera: CameraSettings) -> str:
-    if camera.kind == "file" and os.path.isdir(camera.source):
-        return f"{camera.source}: is a folder; put a slash at its end"
-    if camera.kind == "file":
-        return no_file(camera.source)
-    if camera.kind == "images" and not os.path.isdir(camera.source):
-        return f"{camera.source}: no such folder; name an existing one"
-    return no_camera(camera.source) if camera.kind == "webcam" and not camera.source.isdecimal() else ""
-
-
-def _yaml_message(path: Path, error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "not YAML"
-    if re.search(r"alias|anchor|\btag\b", problem):
-        # The problem would quote what follows, and that may be a password.
-        problem = "a value that begins with *, & or ! needs quotes"
-    return f"{path}:{mark.line + 1 if mark else 1}: {problem}; mend the YAML (indentation, quotes, colons)"
-
-
-def _message(path: Path, root: yaml.Node | None, keys: tuple[int | str, ...], message: str, kind: str) -> str:
-    text = PLAIN.get(kind, message.removeprefix("Value error, ").replace("Input should be", "must be"))
-    names = [str(key) for key in keys if key != "[key]"]
-    return shown(f"{path}:{_line(root, names)}: {'.'.join(names)}: {text}")
-
-
-def _line(root: yaml.Node | None, names: list[str]) -> int:
-    """Return the line of the key at the end of the path `names`, or of the deepest part of it that is there."""
-    line, node = 1, root
-    for name in names:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        for key, value in node.value:
-            if str(key.value) == name:
-                line, node = key.start_mark.line + 1, value
-                break
-        else:
-            break
-    return line
-
-
-#: What unquoted words can be to YAML 1.1 that are meant as a name, such as `off`.
-NO_TEXT = {
-    "tag:yaml.org,2002:bool": "true or false",
-    "tag:yaml.org,2002:int": "a number",
-    "tag:yaml.org,2002:float": "a number",
-    "tag:yaml.org,2002:null": "nothing",
-    "tag:yaml.org,2002:timestamp": "a date",
-}
-
-
-def _check_nodes(node: yaml.Node | None, path: Path) -> None:
-    """Refuse what YAML lets pass and no key can mean: a key that stands twice, half of a character."""
-    if isinstance(node, yaml.ScalarNode) and any("\ud800" <= each <= "\udfff" for each in node.value):
-        line = node.start_mark.line + 1
-        raise SettingsError(shown(f"{path}:{line}: half of a character, such as \\ud800; write the character itself"))
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_nodes(item, path)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: set[str] = set()
-    for key, value in node.value:
-        where = f"{path}:{key.start_mark.line + 1}: {key.value}"
-        if key.tag in NO_TEXT:
-            raise SettingsError(shown(f"{where}: YAML reads this as {NO_TEXT[key.tag]}; put it in quotes"))
-        if str(key.value) in seen:
-            raise SettingsError(shown(f"{where}: stands here twice; remove one"))
-        seen.add(str(key.value))
-        _check_nodes(key, path)
-        _check_nodes(value, path)

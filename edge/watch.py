@@ -31,7 +31,8 @@ from edge.client import (
 from edge.config_option import config_option
 from edge.demo import event_line
 from edge.events import decode_event
-from edge.settings import MqttSettings, load_settings
+from edge.settings import MqttSettings
+from edge.settings_file import load_settings
 from edge.terminal import shown
 
 COLOURS = {"start": "green", "change": "yellow", "end": "blue"}

@@ -12,7 +12,7 @@ import yaml
 from jsonschema.validators import validator_for
 
 from edge.demo import CLIP
-from edge.settings import load_settings
+from edge.settings_file import load_settings
 from tests.parts import free_port
 from tests.parts.broker import Mosquitto
 from tests.parts.daemon import ROOT

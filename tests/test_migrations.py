@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.migrations import STEPS, VERSION, VersionError, migrate
-from edge.settings import Settings, SettingsError, load_settings
+from edge.settings import Settings, SettingsError
+from edge.settings_file import load_settings
 
 SMALL = "cameras:\n  door:\n    source: 0\n"
 

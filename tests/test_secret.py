@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.secret import VARIABLE, secret
-from edge.settings import Settings, SettingsError, load_settings
+from edge.settings import Settings, SettingsError
+from edge.settings_file import load_settings
 
 
 def test_environment_file_and_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

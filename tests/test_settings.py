@@ -12,15 +12,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from edge.bundle import DEFAULT_MODEL
-from edge.settings import (
-    CameraSettings,
-    MetricsSettings,
-    Settings,
-    SettingsError,
-    default_node,
-    load_settings,
-    with_place,
-)
+from edge.settings import CameraSettings, MetricsSettings, Settings, SettingsError, default_node
+from edge.settings_file import load_settings, with_place
 from tests.parts.camera import Authority
 
 EXAMPLE = Path(__file__).parents[1] / "configs" / "edge.yaml"

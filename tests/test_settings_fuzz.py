@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from edge.settings import SettingsError, load_settings
+from edge.settings import SettingsError
+from edge.settings_file import load_settings
 from tests.parts.mutations import mutated, seeds
 
 SHORT = 100

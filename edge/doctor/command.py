@@ -20,7 +20,8 @@ from edge.doctor.installation import installation
 from edge.doctor.machine import disk, machine, port, readable_by_all
 from edge.emotions import Classifier
 from edge.litert import RuntimeMissingError
-from edge.settings import Settings, SettingsError, load_settings
+from edge.settings import Settings, SettingsError
+from edge.settings_file import load_settings
 from edge.terminal import shown
 from edge.yunet import DetectorError, read_detector
 
