@@ -42,7 +42,7 @@ def _watched(folder: Path) -> Iterator[tuple[Daemon, Line]]:
         }
         with Daemon(settings_for(None, **cameras), folder / "daemon") as daemon:
             for name in cameras:
-                eventually(lambda: daemon.value(ANALYSED, camera=name) > 10, 30, "frames", daemon.tail)  # noqa: B023
+                eventually(lambda: daemon.value(ANALYSED, camera=name) > 10, 60, "frames", daemon.tail)  # noqa: B023
             yield daemon, line
 
 
@@ -136,9 +136,13 @@ def bad_pictures(folder: Path, short: bool) -> Iterator[Row]:
         # OpenCV brings pictures of a stream to the size of the first; those of files have their own.
         whole = {"source": f"{files}/", "fps": 10, "loop": True}
         with Daemon(settings_for(None, cam=source, files=whole), folder / "daemon") as daemon:
-            eventually(lambda: daemon.value(ANALYSED) > 5, 30, "frames", daemon.tail)
+
+            def analysed_of_each() -> list[float]:
+                return [daemon.value(ANALYSED, camera=name) for name in ("cam", "files")]
+
+            eventually(lambda: min(analysed_of_each()) > 5, 60, "frames", daemon.tail)
             time.sleep(seconds)
-            analysed = [daemon.value(ANALYSED, camera=name) for name in ("cam", "files")]
+            analysed = analysed_of_each()
             resized = daemon.value("emotion_edge_capture_incidents_total", kind="resized", camera="files")
             unusable = daemon.value("emotion_edge_frames_dropped_total", reason="unusable")
             failed = daemon.value("emotion_edge_frames_dropped_total", reason="failed")
@@ -153,14 +157,14 @@ def bad_pictures(folder: Path, short: bool) -> Iterator[Row]:
 
 def all_away(folder: Path, short: bool) -> Iterator[Row]:
     """Every camera is a black hole and no broker answers, for three periods of the watchdog."""
-    period = 3.0 if short else 30.0
+    period = 5.0 if short else 30.0
     with ExitStack() as stack:
         holes = [stack.enter_context(FakeCamera(silent)) for _ in range(2)]
         watchdog = stack.enter_context(Watchdog(folder, period))
         cameras = {f"cam-{number}": {"source": f"rtsp://{HOST}:{hole.port}/live"} for number, hole in enumerate(holes)}
         daemon = Daemon(settings_for(None, **cameras), folder / "daemon", environment=watchdog.environment)
         stack.enter_context(daemon)
-        eventually(lambda: watchdog.fed() > 0, 20, "first feed", daemon.tail)
+        eventually(lambda: watchdog.fed() > 0, 60, "first feed", daemon.tail)
         time.sleep(3 * period)
         longest, running = watchdog.longest(), daemon.running
     figure = f"fed every {longest:.1f} s at the latest of {period:g}"

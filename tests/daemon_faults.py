@@ -19,7 +19,7 @@ from tests.parts.rows import Fault, Row
 #: What a kill can cost, by the design: the events of the last 50 ms.
 GROUP = 0.05
 #: How long a daemon may take to come to the place at which it kills itself, seconds.
-COMES = 30.0
+COMES = 90.0
 
 
 def daemon_killed(folder: Path, short: bool) -> Iterator[Row]:
@@ -134,7 +134,7 @@ def _full(folder: Path) -> Iterator[Row]:
                 run.wait_made(made + 20)
                 durable, running = daemon.value("emotion_edge_outbox_durable"), daemon.running
                 filler.unlink()
-                eventually(lambda: daemon.value("emotion_edge_outbox_durable") == 1, 30, "file in use", daemon.tail)
+                eventually(lambda: daemon.value("emotion_edge_outbox_durable") == 1, 60, "file in use", daemon.tail)
                 outcome = run.outcome()
             lost = len(set(daemon.ids("made")) - run.received())
         finally:
@@ -182,13 +182,13 @@ def _read_only(folder: Path) -> Iterator[Row]:
             _mount("-o", "remount,ro", state)
             run.broker.start()
             with run.daemon as daemon:
-                daemon.wait_for_log("Read-only|read-only|readonly", 30)
+                daemon.wait_for_log("Read-only|read-only|readonly", 60)
                 made = len(daemon.ids("made"))
                 run.wait_made(made + 10)
                 eventually(lambda: len(run.received()) > made, 60, "events", daemon.tail)
                 durable = daemon.value("emotion_edge_outbox_durable")
                 _mount("-o", "remount,rw", state)
-                eventually(lambda: daemon.value("emotion_edge_outbox_durable") == 1, 30, "file in use", daemon.tail)
+                eventually(lambda: daemon.value("emotion_edge_outbox_durable") == 1, 60, "file in use", daemon.tail)
                 outcome = run.outcome()
             lost = len(set(run.daemon.ids("made")) - run.received())
         finally:

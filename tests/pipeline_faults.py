@@ -41,13 +41,12 @@ def slow(folder: Path, short: bool) -> Iterator[Row]:
         cameras = {f"camera-{number}": {"source": server.url("clip.mp4")} for number in range(CAMERAS)}
         config = {**settings_for(None, **cameras), "workers": WORKERS}
         with AilingDaemon("slow", config, folder / "daemon", {}) as daemon:
-            eventually(lambda: daemon.value("emotion_edge_camera_up") == CAMERAS, 60, "cameras", daemon.tail)
+            eventually(lambda: daemon.value("emotion_edge_camera_up") == CAMERAS, 90, "cameras", daemon.tail)
             time.sleep(3)
-            ages = []
-            for _ in range(2):
-                age, count = daemon.value(f"{AGE}_sum"), daemon.value(f"{AGE}_count")
-                time.sleep(seconds / 2)
-                ages.append((daemon.value(f"{AGE}_sum") - age) / (daemon.value(f"{AGE}_count") - count))
+            ages = [_mean_age(daemon, seconds / 2)]
+            # Something else may keep the machine busy for a while. In a queue frames would be older each time.
+            while len(ages) < 2 or (not _bounded(ages) and len(ages) < 6):
+                ages.append(_mean_age(daemon, seconds / 2))
             # One scrape, because frames come while one asks.
             totals = dict.fromkeys((CAPTURED, ANALYSED, DROPPED), 0.0)
             for sample in daemon.metrics():
@@ -55,11 +54,23 @@ def slow(folder: Path, short: bool) -> Iterator[Row]:
                     totals[sample.name] += sample.value
     waiting = totals[CAPTURED] - totals[ANALYSED] - totals[DROPPED]
     figure = (
-        f"frames are {ages[0]:.2f} s old, {ages[1]:.2f} s later on, {totals[DROPPED]:.0f} of {totals[CAPTURED]:.0f} "
+        f"frames are {ages[0]:.2f} s old, {ages[-1]:.2f} s later on, {totals[DROPPED]:.0f} of {totals[CAPTURED]:.0f} "
         f"dropped and counted, {waiting:.0f} under way"
     )
-    held = ages[1] <= 1.5 * ages[0] + 0.2 and totals[DROPPED] > 0 and waiting <= CAMERAS * (1 + WORKERS)
+    held = _bounded(ages) and totals[DROPPED] > 0 and waiting <= CAMERAS * (1 + WORKERS)
     yield Row(f"analysis {SLOWER} times slower", figure, "age bounded, counted, no queue", held)
+
+
+def _mean_age(daemon: Daemon, seconds: float) -> float:
+    """Return the mean age of the frames that are analysed in so many seconds."""
+    age, count = daemon.value(f"{AGE}_sum"), daemon.value(f"{AGE}_count")
+    time.sleep(seconds)
+    return (daemon.value(f"{AGE}_sum") - age) / (daemon.value(f"{AGE}_count") - count)
+
+
+def _bounded(ages: list[float]) -> bool:
+    """Tell whether frames are about as old in the end as in the beginning."""
+    return ages[-1] <= 1.5 * ages[0] + 0.2
 
 
 def hangs(folder: Path, short: bool) -> Iterator[Row]:
@@ -70,7 +81,7 @@ def hangs(folder: Path, short: bool) -> Iterator[Row]:
         daemon = AilingDaemon("hangs", config, folder / "daemon", watchdog.environment)
         try:
             daemon.launch()
-            daemon.wait_for_log("ailing: hangs", 30)
+            daemon.wait_for_log("ailing: hangs", 60)
             started = time.monotonic()
             eventually(watchdog.starved, period + 60, "starved watchdog", daemon.tail)
             daemon.kill()
@@ -91,9 +102,9 @@ def raises(folder: Path, short: bool) -> Iterator[Row]:
     del short
     config = settings_for(None, cam={**FILE, "pace": "fast"})
     with AilingDaemon("raises once", config, folder / "once", {}) as daemon:
-        eventually(lambda: daemon.value(DROPPED, reason="failed") == 1, 30, "failure", daemon.tail)
+        eventually(lambda: daemon.value(DROPPED, reason="failed") == 1, 60, "failure", daemon.tail)
         before, started = daemon.value(ANALYSED), time.monotonic()
-        eventually(lambda: daemon.value(ANALYSED) >= before + 10, 10, "frames", daemon.tail)
+        eventually(lambda: daemon.value(ANALYSED) >= before + 10, 60, "frames", daemon.tail)
         took = time.monotonic() - started
     figure = f"1 frame lost, 10 more analysed {took:.1f} s later"
     yield Row("a worker raises", figure, "≤ 1 s", took <= 1, speed=True)
@@ -114,7 +125,7 @@ def stop_under_load(folder: Path, short: bool) -> Iterator[Row]:
             cameras = {f"camera-{each}": {**FILE, "pace": "fast"} for each in range(CAMERAS)}
             with Daemon(settings_for(broker, **cameras), folder / f"daemon-{number}") as daemon:
                 daemon.wait_for_ready()
-                eventually(lambda: daemon.value(ANALYSED) > 50, 30, "frames", daemon.tail)
+                eventually(lambda: daemon.value(ANALYSED) > 50, 60, "frames", daemon.tail)
                 seen, started = len(subscriber.messages), time.monotonic()
                 codes.append(daemon.stop())
                 took.append(time.monotonic() - started)
@@ -132,13 +143,13 @@ def bad_model(folder: Path, short: bool) -> Iterator[Row]:
     shutil.copy(DEFAULT_MODEL, model)
     config = {**settings_for(None, cam=FILE), "model": str(model)}
     with Daemon(config, folder / "daemon") as daemon:
-        eventually(lambda: daemon.value(ANALYSED) > 5, 30, "frames", daemon.tail)
+        eventually(lambda: daemon.value(ANALYSED) > 5, 60, "frames", daemon.tail)
         info = [sample.labels for sample in daemon.metrics() if sample.name == "emotion_edge_model_info"]
         model.write_bytes(DEFAULT_MODEL.read_bytes()[:-1000])
         os.kill(daemon.pid, signal.SIGHUP)
         said = daemon.wait_for_log(str(model), 20)
         before = daemon.value(ANALYSED)
-        eventually(lambda: daemon.value(ANALYSED) > before + 10, 20, "frames", daemon.tail)
+        eventually(lambda: daemon.value(ANALYSED) > before + 10, 60, "frames", daemon.tail)
         after = [sample.labels for sample in daemon.metrics() if sample.name == "emotion_edge_model_info"]
         failed = daemon.value(DROPPED, reason="failed")
     figure = f"said: {said.replace(str(model), 'the file')}; {failed:.0f} frames lost"
@@ -159,7 +170,7 @@ def bad_settings(folder: Path, short: bool) -> Iterator[Row]:
         Daemon(settings_for(broker, cam=FILE), folder / "daemon") as daemon,
     ):
         daemon.wait_for_ready()
-        eventually(lambda: daemon.value(ANALYSED) > 5, 30, "frames", daemon.tail)
+        eventually(lambda: daemon.value(ANALYSED) > 5, 60, "frames", daemon.tail)
         told.wait_for(lambda m: m.topic != STATUS and m.payload["state"] == "online", 20, "camera online")
         pid, seen, named = daemon.pid, len(told.messages), 0
         for text in broken.values():
@@ -169,7 +180,7 @@ def bad_settings(folder: Path, short: bool) -> Iterator[Row]:
             said = daemon.wait_for_log("the old ones go on", 20, lines)
             named += re.search(rf"{re.escape(str(daemon.path))}:\d+", said) is not None
         before = daemon.value(ANALYSED)
-        eventually(lambda: daemon.value(ANALYSED) > before + 10, 20, "frames", daemon.tail)
+        eventually(lambda: daemon.value(ANALYSED) > before + 10, 60, "frames", daemon.tail)
         running, again = daemon.running and daemon.pid == pid, len(told.messages) - seen
     figure = f"{named} of {len(broken)} said with file and line, {again} states told anew"
     held = running and named == len(broken) and not again

@@ -18,6 +18,7 @@ from pathlib import Path
 from scipy.stats import theilslopes
 
 from edge.demo import CLIP
+from tests.parts import eventually
 from tests.parts.broker import Mosquitto
 from tests.parts.daemon import Daemon
 from tests.parts.rtsp import RtspServer
@@ -77,6 +78,7 @@ def soak(folder: Path, seconds: float) -> list[Sample]:
         cameras = {f"camera-{number}": {"source": server.url("clip.mp4")} for number in range(CAMERAS)}
         with Daemon(settings_for(broker, **cameras), folder / "daemon") as daemon:
             daemon.wait_for_ready()
+            eventually(lambda: daemon.value("emotion_edge_camera_up") == CAMERAS, 60, "cameras", daemon.tail)
             started = time.monotonic()
             ages = _ages(daemon)
             while time.monotonic() - started < seconds:

@@ -38,7 +38,9 @@ def test_rig_analyses_every_frame_of_the_clip_and_knows_its_stages():
     heard = []
     with Rig(2, SETTINGS.interval, heard=heard.append) as rig:
         spent = rig.measure()
-    assert FRAMES - WARM - 5 <= spent.frames <= FRAMES - WARM
+        eventually(lambda: rig._frames() == FRAMES, 30, "every frame", rig._frames)
+    # The warm-up ends when that is noticed, which can be some frames later.
+    assert FRAMES / 2 < spent.frames <= FRAMES - WARM
     assert all(spent.stages[stage] > 0 for stage in STAGES)
     assert sum(spent.stages.values()) < spent.processor
     assert {event.type for event in heard} >= {"start", "end"}
@@ -47,8 +49,8 @@ def test_rig_analyses_every_frame_of_the_clip_and_knows_its_stages():
 
 def test_rig_of_several_cameras_goes_on_for_as_long_as_it_is_measured():
     with Rig(1, SETTINGS.interval, cameras=2, loop=True) as rig:
-        spent = rig.measure(0.5)
-    assert spent.seconds >= 0.5
+        spent = rig.measure(2.0)
+    assert spent.seconds >= 2.0
     assert spent.stages["detect"] > 0
 
 
@@ -123,7 +125,7 @@ def test_daemon_plays_and_is_gone_afterwards():
     with bench_daemon(CLIP, 2) as daemon:
         assert 0 < daemon.first_frame() < 60
         before = daemon.analysed()
-        eventually(lambda: daemon.analysed() > before, 20, "further frames")
+        eventually(lambda: daemon.analysed() > before, 60, "further frames")
         assert 50e6 < (daemon.memory() or 0) < 1e9
         folder = daemon._log.parent
         assert folder.is_dir()
@@ -146,7 +148,7 @@ def test_daemon_that_cannot_start_says_why(tmp_path):
 
 
 def test_memory_and_start_are_read_off_daemons(monkeypatch):
-    monkeypatch.setattr(edge.bench.rows, "MEMORY_SECONDS", 0.5)
+    monkeypatch.setattr(edge.bench.rows, "MEMORY_SECONDS", 2.0)
     monkeypatch.setattr(edge.bench.rows, "STARTS", 1)
     found = {**figures(memory)[0], **figures(start)[0]}
     assert found.keys() == {"memory_one_mb", "memory_four_mb", "start_seconds"}

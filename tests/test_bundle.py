@@ -153,7 +153,9 @@ def test_missing_model_is_named(path, tmp_path):
 
 
 @given(st.integers(0), st.integers(1, 255))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=60
+)
 def test_flipped_byte_of_the_network_is_refused(path, place, flip):
     content = bytearray(DEFAULT_MODEL.read_bytes())
     content[place % len(model_parts()[0])] ^= flip
@@ -162,7 +164,9 @@ def test_flipped_byte_of_the_network_is_refused(path, place, flip):
 
 
 @given(st.integers(0), st.integers(1, 255), st.booleans())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=150
+)
 def test_flipped_byte_of_the_metadata_is_refused_or_harmless(path, place, flip, compressed):
     write_model(path, compression=zipfile.ZIP_DEFLATED if compressed else zipfile.ZIP_STORED)
     content = bytearray(path.read_bytes())

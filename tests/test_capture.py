@@ -35,8 +35,8 @@ class Script:
     patience: float = 0.0
 
     def open(self, patience):
-        self.opened += 1
         self.patience = patience
+        self.opened += 1
         if self.steps and self.steps[0] == "refuse":
             self.steps.pop(0)
             raise CaptureError("refused", "not today")
@@ -44,7 +44,7 @@ class Script:
     def read(self, _wanted):
         step = self.steps.pop(0) if self.steps else "block"
         if step == "block":
-            self.release.wait(20)
+            self.release.wait(60)
             raise CaptureError("timeout", "blocked")
         if isinstance(step, Exception):
             raise step
@@ -108,7 +108,7 @@ def capture(monkeypatch):
 def test_lost_source_is_opened_again(capture):
     script = Script([1, 2, CaptureError("ended", "gone"), 3])
     _, ears = capture(script)
-    eventually(lambda: ears.frames == [1, 2, 3], 5, "frame after the loss")
+    eventually(lambda: ears.frames == [1, 2, 3], 20, "frame after the loss")
     assert ears.said == ["online", ("ended", "gone"), "online"]
     assert (script.opened, script.closed) == (2, 1)
 
@@ -117,7 +117,7 @@ def test_time_outs_that_hold_are_logged_once(capture, caplog):
     caplog.set_level("INFO")
     lost = CaptureError("ended", "gone")
     _, ears = capture(Script([1, lost, 2, lost, 3]))
-    eventually(lambda: ears.frames == [1, 2, 3], 5, "frames after two losses")
+    eventually(lambda: ears.frames == [1, 2, 3], 20, "frames after two losses")
     (said,) = (record.message for record in caplog.records if "time-outs" in record.message)
     assert said == (
         "camera test: time-outs: 20 s to open; stalled after 3 s or 5 frame intervals without a frame, whichever is "
@@ -133,7 +133,7 @@ def test_refused_source_is_tried_again_with_growing_pauses(capture, monkeypatch)
     script = Script(["refuse"] * 5 + [1])
     started = time.monotonic()
     _, ears = capture(script)
-    eventually(lambda: ears.frames == [1], 5, "first frame")
+    eventually(lambda: ears.frames == [1], 20, "first frame")
     assert time.monotonic() - started >= 0.01 + 0.02 + 0.04 * 3
     assert pauses == [(0.75, 1.25)] * 5
     assert ears.said == [("refused", "not today")] * 5 + ["online"]
@@ -143,14 +143,14 @@ def test_frames_bring_the_pause_back_to_the_shortest(capture, monkeypatch):
     monkeypatch.setattr(edge.patience, "BACK_OFF", (0.01, 600.0))
     lost = CaptureError("ended", "gone")
     _, ears = capture(Script([1, lost, 2, lost, 3]))
-    eventually(lambda: ears.frames == [1, 2, 3], 5, "third frame, without the long pause")
+    eventually(lambda: ears.frames == [1, 2, 3], 20, "third frame, without the long pause")
 
 
 @pytest.mark.parametrize("reason", ["ended", "unreadable"])
 def test_file_that_ended_is_finished(capture, reason):
     script = Script([1, CaptureError(reason, "over")], live=False)
     taker, ears = capture(script, keep_all=True)
-    assert taker.finished.wait(5)
+    assert taker.finished.wait(20)
     assert ears.said == ["online", (reason, "over")]
     assert (script.opened, script.closed) == (1, 1)
 
@@ -158,7 +158,7 @@ def test_file_that_ended_is_finished(capture, reason):
 def test_missing_file_is_tried_again(capture):
     script = Script([CaptureError("not_found", "no such file"), 1], live=False)
     taker, ears = capture(script)
-    eventually(lambda: ears.frames == [1], 5, "frame")
+    eventually(lambda: ears.frames == [1], 20, "frame")
     assert not taker.finished.is_set()
 
 
@@ -166,7 +166,7 @@ def test_failed_open_is_explained_once_an_attempt_and_a_lost_stream_is_not(captu
     wiser = CaptureError("auth", "wrong password")
     script = Script(["refuse", "refuse", 1, CaptureError("ended", "gone"), 2], wiser=wiser)
     _, ears = capture(script)
-    eventually(lambda: ears.frames == [1, 2], 5, "frames")
+    eventually(lambda: ears.frames == [1, 2], 20, "frames")
     assert script.explained == ["not today"] * 2
     assert ears.said == [("auth", "wrong password")] * 2 + ["online", ("ended", "gone"), "online"]
 
@@ -175,14 +175,14 @@ def test_blocked_reader_is_replaced_and_says_nothing_more(capture):
     stuck, healthy = Script([1, "block"]), Script([2, 3])
     taker, ears = capture(stuck, healthy)
     blocked = taker._reader
-    eventually(lambda: ears.frames == [1] and blocked._work, 5, "blocked reader")
+    eventually(lambda: ears.frames == [1] and blocked._work, 20, "blocked reader")
     assert not taker.check(time.monotonic())
     assert taker.check(time.monotonic() + edge.patience.FIRST_FRAMES + 1)
-    eventually(lambda: ears.frames == [1, 2, 3], 5, "frames of the second reader")
+    eventually(lambda: ears.frames == [1, 2, 3], 20, "frames of the second reader")
     assert [said[0] if isinstance(said, tuple) else said for said in ears.said] == ["online", "timeout", "online"]
     stuck.release.set()
-    eventually(lambda: stuck.closed == 1, 5, "closed source of the abandoned reader")
-    blocked.join(5)
+    eventually(lambda: stuck.closed == 1, 20, "closed source of the abandoned reader")
+    blocked.join(20)
     assert not blocked.is_alive()
     assert len(ears.said) == 3
 
@@ -190,9 +190,9 @@ def test_blocked_reader_is_replaced_and_says_nothing_more(capture):
 def test_reader_blocked_before_its_first_frame_is_explained(capture):
     wiser = CaptureError("codec", "no frame of it")
     taker, ears = capture(Script(["block"]), Script([1], wiser=wiser))
-    eventually(lambda: taker._reader._work, 5, "blocked reader")
+    eventually(lambda: taker._reader._work, 20, "blocked reader")
     assert taker.check(time.monotonic() + 100)
-    eventually(lambda: ears.frames == [1], 5, "frame of the second reader")
+    eventually(lambda: ears.frames == [1], 20, "frame of the second reader")
     assert ears.said == [("codec", "no frame of it"), "online"]
 
 
@@ -200,15 +200,15 @@ def test_reader_blocked_before_its_first_frame_is_explained(capture):
 def test_dead_thread_is_replaced_and_a_file_goes_on_with_its_source(capture):
     script = Script([1, ValueError("a fault"), 2, 3], live=False)
     taker, ears = capture(script)
-    eventually(lambda: not taker._reader.is_alive(), 5, "dead thread")
+    eventually(lambda: not taker._reader.is_alive(), 20, "dead thread")
     assert taker.check(time.monotonic())
-    eventually(lambda: ears.frames == [1, 2, 3], 5, "frames of the second thread")
+    eventually(lambda: ears.frames == [1, 2, 3], 20, "frames of the second thread")
     assert (script.opened, script.explained) == (2, [])
 
 
 def test_opening_is_given_up_later_than_reading(capture):
     taker, ears = capture(Script([1, "block"]), Script(["block"]))
-    eventually(lambda: ears.frames == [1] and taker._reader._work, 5, "blocked reader")
+    eventually(lambda: ears.frames == [1] and taker._reader._work, 20, "blocked reader")
     reader = taker._reader
     reader._work = ("open", 100.0, edge.capture.OPEN_LIMIT)
     assert not reader.overdue(100 + edge.patience.FIRST_FRAMES + 1)
@@ -218,14 +218,14 @@ def test_opening_is_given_up_later_than_reading(capture):
 def test_source_that_fell_behind_is_opened_again_and_never_offline(capture):
     script = Script([1, FallenBehindError(), 2, 3])
     _, ears = capture(script)
-    eventually(lambda: ears.frames == [1, 2, 3], 5, "frames")
+    eventually(lambda: ears.frames == [1, 2, 3], 20, "frames")
     assert ears.said == ["online", "reopened"]
     assert (script.opened, script.closed) == (2, 1)
 
 
 def test_what_the_listener_refuses_is_not_put_into_the_slot(capture):
     taker, ears = capture(Script([1, 2, 3]), kept=lambda frame: frame.time == 2)
-    eventually(lambda: ears.frames == [1, 2, 3], 5, "three frames")
+    eventually(lambda: ears.frames == [1, 2, 3], 20, "three frames")
     assert taker._shared.slot.take().time == 2
 
 
@@ -234,7 +234,7 @@ def test_slow_source_is_opened_with_more_patience_the_next_time(capture, monkeyp
     clock = iter(range(0, 1000, 4))
     monkeypatch.setattr(script, "read", lambda _wanted: frame_at(next(clock), script))
     _, ears = capture(script)
-    eventually(lambda: script.opened >= 2, 5, "second opening")
+    eventually(lambda: script.opened >= 2, 20, "second opening")
     assert script.patience == 20
     assert ears.said[1] == ("ended", "gone")
 
@@ -243,34 +243,34 @@ def frame_at(seconds, script):
     if seconds % 40 == 36:
         raise CaptureError("ended", "gone")
     if script.opened > 1:
-        script.release.wait(20)
+        script.release.wait(60)
         raise CaptureError("ended", "over")
     return Frame(np.zeros((2, 2, 3), np.uint8), seconds, seconds, seconds)
 
 
 def test_waiting_for_a_slow_analysis_is_not_being_stuck(capture):
     taker, ears = capture(Script([1, 2, 3], live=False), keep_all=True)
-    eventually(lambda: ears.frames == [1, 2], 5, "reader that waits for room")
-    eventually(lambda: taker._reader._work is None, 5, "idle reader")
+    eventually(lambda: ears.frames == [1, 2], 20, "reader that waits for room")
+    eventually(lambda: taker._reader._work is None, 20, "idle reader")
     assert not taker.check(time.monotonic() + 1000)
 
 
 def test_stop_returns_quickly_though_read_blocks(capture):
     taker, ears = capture(Script([1, "block"]))
-    eventually(lambda: ears.frames == [1], 5, "first frame")
+    eventually(lambda: ears.frames == [1], 20, "first frame")
     started = time.monotonic()
     taker.stop(0.1)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
     assert ears.said == ["online"]
 
 
 def test_stop_ends_a_pause_at_once(capture, monkeypatch):
     monkeypatch.setattr(edge.patience, "BACK_OFF", (600.0,))
     taker, ears = capture(Script(["refuse"]))
-    eventually(lambda: ears.said, 5, "refusal")
+    eventually(lambda: ears.said, 20, "refusal")
     started = time.monotonic()
-    taker.stop(10)
-    assert time.monotonic() - started < 5
+    taker.stop(60)
+    assert time.monotonic() - started < 30
     assert not taker._reader.is_alive()
 
 

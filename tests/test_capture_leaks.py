@@ -48,7 +48,7 @@ def test_many_freezes_leave_nothing(capture, monkeypatch):
     monkeypatch.setattr(edge.patience, "LEAST_STALL", 0.3)
     with FakeCamera(freeze) as camera:
         taker, ears = capture(camera.port)
-        eventually(lambda: ears.came >= 1, 20, "first frames")
+        eventually(lambda: ears.came >= 1, 60, "first frames")
         before = threads(), descriptors()
         most, replaced = 0, 0
         while replaced < FREEZES:
@@ -58,7 +58,7 @@ def test_many_freezes_leave_nothing(capture, monkeypatch):
         assert set(ears.reasons) == {"timeout"}
         started = time.monotonic()
         taker.stop(0.3)
-        assert time.monotonic() - started < 2
-        eventually(lambda: threads() < before[0], 20, "end of all threads", threads)
-        eventually(lambda: descriptors() < before[1], 20, "closed descriptors", descriptors)
+        assert time.monotonic() - started < 10
+        eventually(lambda: threads() < before[0], 60, "end of all threads", threads)
+        eventually(lambda: descriptors() < before[1], 60, "closed descriptors", descriptors)
     assert most - before[0] <= 8, "blocked threads end while others begin"

@@ -66,7 +66,7 @@ def test_prometheus_takes_the_configuration_as_the_readme_installs_it(tmp_path: 
     assert "token" in promtool_check_config(target / "prometheus.yml"), "it does look for the file"
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_alerts_fire_by_their_faults_and_clear(parts: Parts, clips: Path, broker: Mosquitto) -> None:
     compose(clear_portraits(1, 2), clips / "clip.mp4", size=(320, 240), side=100, rate=5)
     servers = {name: parts.start(RtspServer(clips, parts.folder("rtsp"))) for name in ("good", "late")}

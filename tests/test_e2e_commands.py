@@ -39,7 +39,7 @@ def ask(
     seen = len(subscriber.messages)
     subscriber.publish(f"{topic}set", {"id": name, "command": command, "arguments": arguments or {}})
     answer = subscriber.wait_for(
-        lambda m: m.topic == f"{topic}response" and m.payload["id"] == name, 10, f"answer to {command}", seen
+        lambda m: m.topic == f"{topic}response" and m.payload["id"] == name, 30, f"answer to {command}", seen
     )
     assert (answer.qos, answer.retain) == (1, False)
     return dict(answer.payload)
@@ -54,15 +54,17 @@ def test_paused_camera_holds_no_faces_shows_it_and_is_still_paused_after_a_resta
     subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/status" and m.payload.get("paused") is True)
     assert daemon.value(PAUSED, camera="cam") == 1
     assert daemon.value(PAUSED, camera="other") == 0
-    eventually(lambda: daemon.value("emotion_edge_outbox_events") == 0, 10, "delivered events")
+    made = daemon.value("emotion_edge_events_total", camera="cam")
+    # The outbox itself may never be empty: the other camera goes on.
+    eventually(lambda: len(subscriber.on("emotion/test/cam/event")) >= made, 30, "delivered events")
 
     def faces(kind: str) -> set[str]:
         events = subscriber.on("emotion/test/cam/event")
         return {m.payload["face"]["id"] for m in events if m.payload["type"] == kind}
 
-    eventually(lambda: faces("start") == faces("end"), 5, "end of every face")
+    assert faces("start") == faces("end")
     analysed, others = daemon.value(ANALYSED, camera="cam"), daemon.value(ANALYSED, camera="other")
-    eventually(lambda: daemon.value(ANALYSED, camera="other") > others + 10, 10, "frames of the other camera")
+    eventually(lambda: daemon.value(ANALYSED, camera="other") > others + 10, 30, "frames of the other camera")
     assert daemon.value(ANALYSED, camera="cam") == analysed
     assert daemon.value("emotion_edge_frames_dropped_total", camera="cam", reason="paused") > 0
 
@@ -72,12 +74,12 @@ def test_paused_camera_holds_no_faces_shows_it_and_is_still_paused_after_a_resta
     daemon.kill()
     seen = len(subscriber.messages)
     daemon.start()
-    status = subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/status", 20, start=seen)
+    status = subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/status", 30, start=seen)
     assert status.payload["paused"] is True  # whether it starts or is online by then is the broker's hurry
-    subscriber.wait_for(lambda m: m.topic == "emotion/test/other/event", 20, "event of the other camera", seen)
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/other/event", 30, "event of the other camera", seen)
     assert daemon.value(ANALYSED, camera="cam") == 0
     assert ask(subscriber, "resume")["ok"] is True
-    subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/event", 20, "event after the resume", seen)
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/event", 30, "event after the resume", seen)
     assert daemon.value(PAUSED) == 0
 
 
@@ -88,7 +90,7 @@ def test_thresholds_snapshot_and_reload(
     daemon = start_daemon({**config, "model": str(model), "commands": {"allow": ["threshold", "snapshot", "reload"]}})
     subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/emotion" and m.payload["faces"] > 0, 30)
     assert ask(subscriber, "threshold", "cam", arguments={"detector.threshold": 0.999})["ok"] is True
-    eventually(lambda: daemon.value("emotion_edge_faces_in_view", camera="cam") == 0, 10, "empty view")
+    eventually(lambda: daemon.value("emotion_edge_faces_in_view", camera="cam") == 0, 30, "empty view")
     assert ask(subscriber, "threshold", "cam", arguments={"detector.threshold": 0.1})["error"].endswith(
         "detector.keep, 0.3"
     )
@@ -119,7 +121,7 @@ def test_retained_repeated_and_malformed_commands_and_an_answer_elsewhere(
     daemon.wait_for_ready()
 
     def counted(result: str, count: int) -> None:
-        eventually(lambda: daemon.value("emotion_edge_commands_total", result=result) == count, 10, f"{count} {result}")
+        eventually(lambda: daemon.value("emotion_edge_commands_total", result=result) == count, 30, f"{count} {result}")
 
     counted("retained", 1)
     subscriber.publish(topic, {"id": "new", "command": "pause"}, retain=True)

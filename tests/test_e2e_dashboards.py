@@ -110,7 +110,7 @@ def test_every_expression_under_traffic(
     pace = Pace(nodes, window, period)
     eventually(lambda: pace.look() >= window, window + 30, "traffic")
     silent = [expression for expression in every if not prometheus.query(expression)]
-    eventually(lambda: not [each for each in silent if not prometheus.query(each)], 60, f"samples of each of {silent}")
+    eventually(lambda: not [each for each in silent if not prometheus.query(each)], 120, f"samples of each of {silent}")
     for dashboard in DASHBOARDS.values():
         for name, definition in dashboard.variables.items():
             series, label = label_values(filled(definition, screen.values(node="hall")))
@@ -131,7 +131,7 @@ def test_every_expression_under_traffic(
 
     for place in (("hall", "door"), ("shop", "desk")):
         same = partial(lambda place: _agrees(*counted_and_received(*place)), place)
-        eventually(same, 30, f"as many events of {place} as the broker has")
+        eventually(same, 60, f"as many events of {place} as the broker has")
     assert not prometheus.firing()
 
     picture = Path(os.environ.get("PICTURE", tmp_path / "node.png"))

@@ -7,11 +7,12 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.parts import eventually
 from tests.parts.broker import Mosquitto
 from tests.parts.daemon import Daemon
 from tests.parts.flicker import TRACKING, flicker_camera, flickering
 from tests.parts.settings import settings_for
-from tests.parts.subscriber import Subscriber
+from tests.parts.subscriber import Message, Subscriber
 
 
 def test_faces_of_each_frame_come_from_the_camera_that_was_told_to_while_it_ran(
@@ -26,16 +27,20 @@ def test_faces_of_each_frame_come_from_the_camera_that_was_told_to_while_it_ran(
 
     daemon.config["cameras"]["told"] = {**camera, "faces": True}
     daemon.write_config()
-    lines, seen = len(daemon.lines()), len(subscriber.messages)
+    lines = len(daemon.lines())
     os.kill(daemon.pid, signal.SIGHUP)
     line = daemon.wait_for_log("settings: changed", start=lines)
     assert line.endswith("cameras stopped, started or read anew: told")
-    started = subscriber.wait_for(
-        lambda m: m.topic == "emotion/test/told/event" and m.payload["type"] == "start", 30, start=seen
-    ).payload["face"]["id"]
-    faces = subscriber.wait_for(
-        lambda m: m.topic == "emotion/test/told/faces" and started in [face["id"] for face in m.payload["faces"]], 10
-    )
+
+    def with_a_start() -> Message | None:
+        """Return a message with a face that has an event too: not each start is of the camera as it is now."""
+        events = [m.payload for m in subscriber.on("emotion/test/told/event")]
+        starts = {event["face"]["id"] for event in events if event["type"] == "start"}
+        told = subscriber.on("emotion/test/told/faces")
+        return next((m for m in told if starts & {face["id"] for face in m.payload["faces"]}), None)
+
+    faces = eventually(with_a_start, 30, "faces of which a start was told")
+    assert faces is not None
     assert (faces.qos, faces.retain) == (0, False)
     daemon.stop()
     subscriber.wait_for_farewell()

@@ -45,17 +45,19 @@ def test_broker_outage_every_event_is_counted(
     subscriber.wait_for(lambda m: m.topic.endswith("/event"), what="event", timeout=30)
     before = subscriber.subscriptions
     broker.stop()
-    eventually(lambda: daemon.value("emotion_edge_mqtt_connected") == 0, 10, "noticed outage")
+    eventually(lambda: daemon.value("emotion_edge_mqtt_connected") == 0, 30, "noticed outage")
     made = daemon.value("emotion_edge_events_total")
     eventually(lambda: daemon.value("emotion_edge_events_total") >= made + 8, 60, "events during the outage")
     assert daemon.value("emotion_edge_outbox_events") >= 8
     broker.start()
     subscriber.wait_subscribed(before)
-    eventually(lambda: daemon.value("emotion_edge_outbox_events") == 0, 40, "drained queue")
+    # An outage of a minute has brought the publisher to its longest pause, half a minute and a fifth.
+    eventually(lambda: daemon.value("emotion_edge_outbox_events") == 0, 90, "drained queue")
     # Retained states are there again, and events go on.
     seen = len(subscriber.messages)
     subscriber.wait_for(lambda m: m.topic.endswith("/event"), what="event after the outage", timeout=30, start=seen)
     made = _all_events_made(daemon, rtsp_server)
+    eventually(lambda: daemon.value("emotion_edge_outbox_events") == 0, 30, "delivered events")
     assert daemon.value("emotion_edge_events_dropped_total") == 0
     assert daemon.stop() == 0
     subscriber.wait_for_farewell()
@@ -81,7 +83,7 @@ def test_events_of_a_stop_without_a_broker_are_delivered_after_the_next_start(
     broker = parts.start(Mosquitto(parts.folder("late"), port=daemon.config["mqtt"]["port"]))
     late = parts.start(Subscriber(broker.port, ("emotion/test/cam/event",)))
     daemon.start()
-    eventually(lambda: len(late.messages) >= made, 20, "events of the run before")
+    eventually(lambda: len(late.messages) >= made, 60, "events of the run before")
     assert [message.payload["seq"] for message in late.messages] == list(range(1, made + 1))
 
 
@@ -99,7 +101,7 @@ def _all_events_made(daemon: Daemon, rtsp_server: RtspServer) -> int:
             and value("events_total", type="start") == value("events_total", type="end")
         )
 
-    eventually(still, 20, "end of all faces")
+    eventually(still, 60, "end of all faces")
     return int(daemon.value("emotion_edge_events_total"))
 
 
@@ -151,7 +153,7 @@ def test_stop_with_a_camera_that_does_not_answer(
     if state == "reconnecting":
         subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online", timeout=20)
         rtsp_server.kill()
-        subscriber.wait_for(lambda m: m.topic == STATUS and m.payload.get("reason") == "ended", timeout=20)
+        subscriber.wait_for(lambda m: m.topic == STATUS and m.payload.get("reason") in {"ended", "timeout"}, timeout=20)
     started = time.monotonic()
     assert daemon.stop() == 0
     assert time.monotonic() - started < 5
@@ -174,7 +176,7 @@ def test_stop_while_it_starts(broker: Mosquitto, subscriber: Subscriber, start_d
         stopping = time.monotonic()
         assert daemon.wait(10) in (0, -signal.SIGTERM)
         assert time.monotonic() - stopping < 5
-        eventually(lambda: _last(subscriber, "emotion/test/status") == "offline", 5, f"offline at {share}")
+        eventually(lambda: _last(subscriber, "emotion/test/status") == "offline", 30, f"offline at {share}")
 
 
 def _last(subscriber: Subscriber, topic: str) -> str:
@@ -229,7 +231,7 @@ def _goes_on(daemon: Daemon, subscriber: Subscriber, within: float) -> None:
     before = daemon.value(ANALYSED)
     eventually(lambda: daemon.value(ANALYSED) > before + 5, within, "frames")
     seen = [message.payload["state"] for message in subscriber.on(STATUS)]
-    eventually(lambda: subscriber.on(STATUS)[-1].payload["state"] == "online", 2, f"online after {seen}")
+    eventually(lambda: subscriber.on(STATUS)[-1].payload["state"] == "online", 10, f"online after {seen}")
 
 
 def test_unreachable_camera_says_why_and_disturbs_no_other(
@@ -288,14 +290,14 @@ def test_a_replaced_model_goes_on_and_a_bad_one_does_not(
     (end,) = [m.payload for m in subscriber.on("emotion/test/cam/event") if m.payload["type"] == "end"]
     assert (end["face"]["id"], end["reason"]) == (begun["face"]["id"], "model_changed")
     assert end["model"].endswith(" one")
-    assert daemon.value("emotion_edge_model_info", version="two") == 1
-    assert subscriber.on("emotion/test/status")[-1].payload["model"].endswith(" two")
+    eventually(lambda: daemon.value("emotion_edge_model_info", version="two") == 1, 10, "the other model's figures")
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/status" and m.payload.get("model", "").endswith(" two"))
     os.kill(daemon.pid, signal.SIGHUP)
     write_model(model, labels="nobody")
     os.kill(daemon.pid, signal.SIGHUP)
     daemon.wait_for_log("model refused, .* two goes on")
     analysed = daemon.value(ANALYSED)
-    eventually(lambda: daemon.value(ANALYSED) > analysed, 10, "frames")
+    eventually(lambda: daemon.value(ANALYSED) > analysed, 30, "frames")
     assert daemon.stop() == 0
 
 
@@ -315,10 +317,14 @@ def test_retained_states_return_when_the_broker_has_forgotten(
     broker = parts.start(Mosquitto(parts.folder("broker"), persistent=False))
     daemon = start_daemon(settings_for(broker, cam={"source": str(DEMO), "loop": True}))
     daemon.wait_for_ready()
-    eventually(lambda: daemon.value("emotion_edge_camera_up") == 1, 10, "camera")
+    eventually(lambda: daemon.value("emotion_edge_camera_up") == 1, 30, "camera")
     broker.kill()
     broker.start()
-    eventually(lambda: daemon.value("emotion_edge_mqtt_reconnects_total") >= 1, 20, "new connection")
+    eventually(lambda: daemon.value("emotion_edge_mqtt_reconnects_total") >= 1, 60, "new connection")
+    # A reconnect is counted before anything is said over it, and what is said to who listens already is not retained.
+    with Subscriber(broker.port) as first:
+        for topic in (STATUS, "emotion/test/status"):
+            first.wait_for(lambda m, topic=topic: m.topic == topic and m.payload["state"] == "online")  # type: ignore[misc]
     late = parts.start(Subscriber(broker.port))
-    late.wait_for(lambda m: m.topic == STATUS and m.retain and m.payload["state"] == "online", 5, "retained status")
-    late.wait_for(lambda m: m.topic == "emotion/test/status" and m.retain and m.payload["state"] == "online", 5)
+    late.wait_for(lambda m: m.topic == STATUS and m.retain and m.payload["state"] == "online", what="retained status")
+    late.wait_for(lambda m: m.topic == "emotion/test/status" and m.retain and m.payload["state"] == "online")

@@ -67,24 +67,34 @@ def test_prometheus_sees_what_was_sent(
     prometheus = start_prometheus([f"{HOST}:{daemon.config['metrics']['port']}"])
     # The stream ends, the camera is lost, and comes again: so there is a reconnect to count.
     eventually(lambda: daemon.value("emotion_edge_camera_reconnects_total", reason="ended") >= 1, 60, "end of stream")
+    made = daemon.value("emotion_edge_events_total")
+    eventually(lambda: len(subscriber.on("emotion/test/cam/event")) >= made, 30, "events")
     events = [decode_event(message.raw) for message in subscriber.on("emotion/test/cam/event")]
-    starts = sum(event.type == "start" for event in events)
+    # Those of the first time that it is played: faces of the second may be there by now.
+    end = events[0].time + max(visit.vanish for visit in visits)
+    starts = sum(event.type == "start" and event.time < end for event in events)
     assert len(visits) - 1 <= starts <= len(visits)
 
     def ask(series: str) -> list[float]:
         return [sample.value for sample in prometheus.query(f"emotion_edge_{series}")]
 
     for series in SERIES:
-        eventually(partial(ask, series), 15, f"samples of {series}")
+        eventually(partial(ask, series), 30, f"samples of {series}")
     assert ask('events_total{camera="cam",type="start"}')[0] >= starts
-    assert ask('faces_total{camera="cam"}') == ask('events_total{camera="cam",type="start"}')
+    # Between two questions there may be another scrape.
+    series = "emotion_edge_faces_total - on(camera) emotion_edge_events_total{type='start'}"
+    assert [sample.value for sample in prometheus.query(series)] == [0]
     assert ask("mqtt_connected") == [1]
     assert ask("model_info") == [1]
-    captured, analysed, dropped = (
-        daemon.value(f"emotion_edge_{name}", camera="cam")
-        for name in ("frames_captured_total", "frames_analysed_total", "frames_dropped_total")
-    )
-    assert 0 <= captured - analysed - dropped <= 4, "every frame is analysed, dropped, or under way"
+
+    def under_way() -> float:
+        """Return how many frames are neither analysed nor dropped, by one page: frames come between two."""
+        ways = {"captured": 1, "analysed": -1, "dropped": -1}
+        signs = {f"emotion_edge_frames_{name}_total": sign for name, sign in ways.items()}
+        return sum(signs[sample.name] * sample.value for sample in daemon.metrics() if sample.name in signs)
+
+    eventually(lambda: 0 <= under_way() <= 4, 10, "account of every frame: analysed, dropped, or under way", under_way)
+    analysed = daemon.value("emotion_edge_frames_analysed_total", camera="cam")
     assert daemon.value("emotion_edge_inferences_total", stage="detect") >= analysed
 
     status, text = daemon.get("/metrics")
@@ -115,8 +125,10 @@ def test_values_are_those_of_what_was_sent(
     subscriber.wait_for(
         lambda m: m.topic == "emotion/test/cam/status" and m.payload == {"state": "offline", "reason": "ended"}, 120
     )
+    # The faces of a camera that is lost end after that was said.
+    eventually(lambda: daemon.value("emotion_edge_events_total", type="end") >= visits, 30, "end of every face")
     made = daemon.value("emotion_edge_events_total")
-    eventually(lambda: len(subscriber.on("emotion/test/cam/event")) >= made, 10, "all events")
+    eventually(lambda: len(subscriber.on("emotion/test/cam/event")) >= made, 30, "all events")
     received = [decode_event(message.raw) for message in subscriber.on("emotion/test/cam/event")]
     assert [event.type for event in received].count("start") == visits
 
@@ -147,4 +159,4 @@ def test_values_are_those_of_what_was_sent(
             for sample in prometheus.query(query)
         }
 
-    eventually(lambda: scraped() == expected, 15, f"agreement with {expected}", scraped)
+    eventually(lambda: scraped() == expected, 30, f"agreement with {expected}", scraped)

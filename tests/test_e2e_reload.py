@@ -17,7 +17,7 @@ from tests.parts import HOST, eventually
 from tests.parts.broker import Mosquitto
 from tests.parts.daemon import Daemon
 from tests.parts.settings import settings_for
-from tests.parts.subscriber import Subscriber
+from tests.parts.subscriber import Message, Subscriber
 
 FILE = {"source": str(CLIP), "loop": True, "max_fps": 5}
 CAPTURED = "emotion_edge_frames_captured_total"
@@ -35,6 +35,10 @@ def states(subscriber: Subscriber, topic: str) -> list[str]:
     return [message.payload["state"] for message in subscriber.on(topic) if message.payload]
 
 
+def cameras_of(announcement: Message) -> set[str]:
+    return {name.split("_")[0] for name in announcement.payload["components"]}
+
+
 def test_only_cameras_that_changed_start_anew(
     parts: Parts, broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon]
 ) -> None:
@@ -42,7 +46,7 @@ def test_only_cameras_that_changed_start_anew(
     names = ("same", "other", "gone")
     eventually(
         lambda: all(states(subscriber, f"emotion/test/{name}/status")[-1:] == ["online"] for name in names),
-        20,
+        60,
         "cameras online",
         daemon.tail,
     )
@@ -54,12 +58,12 @@ def test_only_cameras_that_changed_start_anew(
     start = reload(daemon)
     line = daemon.wait_for_log("settings: changed", start=start)
     assert line.endswith("cameras stopped, started or read anew: gone, new, other")
-    eventually(lambda: daemon.value("emotion_edge_camera_up") == 3, 20, "cameras", daemon.tail)
-    subscriber.wait_for(lambda m: m.topic == "emotion/test/new/status" and m.payload == {"state": "online"}, 10)
+    eventually(lambda: daemon.value("emotion_edge_camera_up") == 3, 60, "cameras", daemon.tail)
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/new/status" and m.payload == {"state": "online"})
     assert states(subscriber, "emotion/test/same/status") == before["same"]
     eventually(
         lambda: states(subscriber, "emotion/test/other/status") == [*before["other"], "offline", "offline", "online"],
-        10,
+        30,
         "the other camera again",
         lambda: states(subscriber, "emotion/test/other/status"),
     )
@@ -67,11 +71,11 @@ def test_only_cameras_that_changed_start_anew(
     # Nothing is left of the camera that is gone.
     assert not [sample for sample in daemon.metrics() if sample.labels.get("camera") == "gone"]
     late = parts.start(Subscriber(broker.port))
-    late.wait_for(lambda m: m.topic == "emotion/test/new/status", 10)
+    late.wait_for(lambda m: m.topic == "emotion/test/new/status")
     assert not late.on("emotion/test/gone/#")
-    components = late.wait_for(lambda m: m.topic == "homeassistant/device/test/config", 10).payload["components"]
-    assert {name.split("_")[0] for name in components} == {"new", "other", "same"}
-    eventually(lambda: daemon.value("emotion_edge_frames_analysed_total", camera="new") > 2, 10, "analysed frames")
+    # What is gone is taken back in two steps, of which the second may be yet to come.
+    late.wait_for(lambda m: m.topic == "homeassistant/device/test/config" and cameras_of(m) == {"new", "other", "same"})
+    eventually(lambda: daemon.value("emotion_edge_frames_analysed_total", camera="new") > 2, 30, "analysed frames")
     assert daemon.stop() == 0
 
 
@@ -79,7 +83,7 @@ def test_a_bad_file_changes_nothing_and_the_line_is_named(
     broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon]
 ) -> None:
     daemon = start_daemon(settings_for(broker, cam=FILE))
-    eventually(lambda: daemon.value("emotion_edge_camera_up") == 1, 20, "camera")
+    eventually(lambda: daemon.value("emotion_edge_camera_up") == 1, 60, "camera")
     good = dict(daemon.config)
     with socket.create_server((HOST, 0)) as taken:
         bad: list[tuple[dict[str, Any], str]] = [
@@ -98,7 +102,8 @@ def test_a_bad_file_changes_nothing_and_the_line_is_named(
             assert line.endswith("; the old ones go on")
     daemon.config = good
     captured = daemon.value(CAPTURED)
-    eventually(lambda: daemon.value(CAPTURED) > captured, 10, "frames")
+    eventually(lambda: daemon.value(CAPTURED) > captured, 30, "frames")
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/status" and m.payload["state"] == "online")
     # What was before the broker was reached is not told.
     assert states(subscriber, "emotion/test/cam/status") in (["offline", "online"], ["online"])
     assert states(subscriber, "emotion/test/status") == ["online"]
@@ -117,18 +122,18 @@ def test_everything_starts_anew_where_it_must(
     pid = daemon.pid
     start = reload(daemon)
     daemon.wait_for_log("settings: mqtt, metrics changed; everything starts anew", start=start)
-    listener.wait_for(lambda m: m.topic == "elsewhere/test/cam/status" and m.payload["state"] == "online", 20)
+    listener.wait_for(lambda m: m.topic == "elsewhere/test/cam/status" and m.payload["state"] == "online", 60)
     daemon.wait_for_ready()
     assert daemon.pid == pid
     assert daemon.stop() == 0
-    assert listener.on("elsewhere/test/status")[-1].payload["reason"] == "stopped"
+    listener.wait_for_farewell()
 
 
 def test_an_outbox_file_of_another_daemon_changes_nothing(
     parts: Parts, broker: Mosquitto, subscriber: Subscriber, start_daemon: Callable[..., Daemon]
 ) -> None:
     daemon = start_daemon(settings_for(broker, cam=FILE))
-    daemon.wait_for_ready()
+    subscriber.wait_for(lambda m: m.topic == "emotion/test/status")
     good = dict(daemon.config)
     taken = parts.folder("other") / "taken.db"
     lock = Lock(taken)
@@ -138,7 +143,7 @@ def test_an_outbox_file_of_another_daemon_changes_nothing(
     assert line.startswith(f"ERROR settings: outbox.path: {taken}: ")
     assert line.endswith("; the old ones go on")
     captured = daemon.value(CAPTURED)
-    eventually(lambda: daemon.value(CAPTURED) > captured, 10, "frames")
+    eventually(lambda: daemon.value(CAPTURED) > captured, 30, "frames")
     assert states(subscriber, "emotion/test/status") == ["online"]
     # As soon as it is free it is taken, and the log is as the same file wants it.
     lock.release()
@@ -158,7 +163,7 @@ def test_summaries_of_a_removed_camera_that_waited_for_the_broker_are_not_retain
     daemon.wait_for_ready()
     broker.stop()
     waiting = daemon.value("emotion_edge_outbox_events")
-    eventually(lambda: daemon.value("emotion_edge_outbox_events") > waiting + 4, 20, "summaries that wait", daemon.tail)
+    eventually(lambda: daemon.value("emotion_edge_outbox_events") > waiting + 4, 60, "summaries that wait", daemon.tail)
     del daemon.config["cameras"]["gone"]
     daemon.wait_for_log("settings: changed", start=reload(daemon))
     broker.start()
@@ -167,11 +172,11 @@ def test_summaries_of_a_removed_camera_that_waited_for_the_broker_are_not_retain
     def retained() -> set[str]:
         late = parts.start(Subscriber(broker.port))
         # What is not retained comes after all that is.
-        late.wait_for(lambda m: m.topic == "emotion/test/cam/summary" and not m.retain, 10)
+        late.wait_for(lambda m: m.topic == "emotion/test/cam/summary" and not m.retain)
         return {message.topic for message in late.messages if message.retain}
 
     # The broker kept what the camera told before it was removed; that is taken back beside the waiting summaries.
-    eventually(lambda: "emotion/test/gone/status" not in retained(), 10, "what is retained taken back", daemon.tail)
+    eventually(lambda: "emotion/test/gone/status" not in retained(), 30, "what is retained taken back", daemon.tail)
     assert not [topic for topic in retained() if "/gone/" in topic]
     assert daemon.stop() == 0
 
@@ -192,9 +197,9 @@ def test_a_renamed_node_is_announced_by_its_new_name_alone(
     def announced() -> set[str]:
         with Subscriber(broker.port, ("homeassistant/device/+/config", "last")) as late:
             late.publish("last", {})
-            late.wait_for(lambda m: m.topic == "last", 10)
+            late.wait_for(lambda m: m.topic == "last")
             return {message.topic for message in late.messages if message.retain}
 
     expected = {"homeassistant/device/renamed/config"}
-    eventually(lambda: announced() == expected, 30, "announcement of the new name alone", announced)
+    eventually(lambda: announced() == expected, 60, "announcement of the new name alone", announced)
     assert daemon.stop() == 0

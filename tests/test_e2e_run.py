@@ -51,7 +51,7 @@ def ended() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 #: Seconds that Ctrl-C may take, and how often a busy machine may try.
-SOON, TRIES = 2.0, 2
+SOON, TRIES = 2.0, 5
 
 
 @pytest.mark.parametrize("own_broker", [False, True], ids=["embedded broker", "own broker"])
@@ -63,7 +63,7 @@ def test_demo_prints_where_to_look_and_events_and_ends_at_once(
         config = settings_for(broker if own_broker else None, demo={"source": str(DEMO), "loop": True})
         process = _run(config, log)
         ended.append(process)
-        eventually(lambda: " start " in log.read_text(), 40, "start event", log.read_text)
+        eventually(lambda: " start " in log.read_text(), 90, "start event", log.read_text)
         text = log.read_text()
         assert f"broker   127.0.0.1:{config['mqtt']['port']}" in text
         assert ("embedded" in text) is not own_broker
@@ -94,7 +94,7 @@ def test_make_run_in_a_terminal_ends_with_success_on_ctrl_c(
             ["make", f"--old-file={environment}/stamps/demo", "run", f"VENV={environment}", f"CONFIG={path}"], log
         )
         ended.append(terminal.process)
-        eventually(lambda: " start " in log.read_text(), 40, "start event", log.read_text)
+        eventually(lambda: " start " in log.read_text(), 90, "start event", log.read_text)
         started = time.monotonic()
         terminal.type(b"\x03")
         code = terminal.process.wait(10)

@@ -37,6 +37,8 @@ PLAIN = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_chara
 #: Long enough to guard a preview.
 TOKENS = PLAIN.filter(lambda text: len(text) >= SHORTEST_TOKEN)
 CAMERAS = 6
+#: A busy machine is slow.
+ALLOWED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 def forms(secret: str, user: str) -> Iterator[str]:
@@ -49,7 +51,7 @@ def forms(secret: str, user: str) -> Iterator[str]:
 
 def log_in(daemon: Daemon, token: str) -> tuple[int, str]:
     """Log in at the preview; returns status, and headers and body of the answer as text."""
-    client = http.client.HTTPConnection(HOST, daemon.config["metrics"]["port"], timeout=5)
+    client = http.client.HTTPConnection(HOST, daemon.config["metrics"]["port"], timeout=20)
     form = urlencode({"token": token})
     client.request("POST", "/preview/login", form, {"Content-Type": "application/x-www-form-urlencoded"})
     answer = client.getresponse()
@@ -70,9 +72,9 @@ def command_lines() -> str:
     return "\n".join(found)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @given(passwords=st.lists(SECRETS, min_size=CAMERAS, max_size=CAMERAS, unique=True), broker=PLAIN, token=TOKENS)
-@settings(max_examples=3, phases=[Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, phases=[Phase.generate], suppress_health_check=ALLOWED)
 def test_no_secret_comes_out(parts: Parts, passwords: list[str], broker: str, token: str) -> None:
     server = parts.start(Mosquitto(parts.folder("broker"), passwords={"edge": broker}))
     challenge = 'Basic realm="camera"'
@@ -105,12 +107,12 @@ def test_no_secret_comes_out(parts: Parts, passwords: list[str], broker: str, to
         daemon = parts.start(Daemon(config, folder, environment={"BROKER_PASSWORD": broker}))
         daemon.wait_for_ready()
         for name in cameras:
-            daemon.wait_for_log(rf"camera {name}: offline \((?!starting)", 30)
+            daemon.wait_for_log(rf"camera {name}: offline \((?!starting)", 60)
         subscriber.publish("emotion/test/set", {"id": "1", "command": "snapshot", "arguments": {}})
-        subscriber.wait_for(lambda message: message.topic == "emotion/test/response", 10)
+        subscriber.wait_for(lambda message: message.topic == "emotion/test/response")
         pages = [daemon.get(path) for path in ("/", "/metrics", "/healthz", "/readyz", "/settings", f"/{quote(token)}")]
         request = urllib.request.Request(f"{daemon.address}/metrics", headers={"Authorization": f"Bearer {token}"})
-        with urllib.request.urlopen(request, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=20) as answer:
             metrics = answer.read().decode()
         assert "emotion_edge_camera_up" in metrics
         for path in ("/preview", "/preview/state"):
@@ -120,7 +122,7 @@ def test_no_secret_comes_out(parts: Parts, passwords: list[str], broker: str, to
         pages.append(log_in(daemon, token))
         running = command_lines()
         daemon.stop()
-        eventually(lambda: any("stopped" in str(m.payload) for m in subscriber.messages), 10, "farewell")
+        eventually(lambda: any("stopped" in str(m.payload) for m in subscriber.messages), 30, "farewell")
         seen = {
             "log": daemon.log.read_text(encoding="utf-8", errors="replace"),
             "metrics": metrics,

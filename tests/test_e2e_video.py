@@ -31,7 +31,7 @@ COUNTED = ("classroom", "face-demographics-walking")
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_recorded_people_keep_their_ids(
     tmp_path: Path,
     broker: Mosquitto,
@@ -45,7 +45,7 @@ def test_recorded_people_keep_their_ids(
         back_and_forth(VIDEO / f"{name}.mp4", SECONDS, tmp_path / f"{name}.mp4")
         cameras[name] = {"source": str(tmp_path / f"{name}.mp4"), "pace": "fast"}
     daemon = start_daemon(settings_for(broker, **cameras))
-    assert daemon.wait(400) == 0, "the daemon ends when every file has been played"
+    assert daemon.wait(1000) == 0, "the daemon ends when every file has been played"
     subscriber.wait_for_farewell()
 
     ids: dict[str, dict[str, list[Event]]] = defaultdict(lambda: defaultdict(list))

@@ -35,8 +35,8 @@ def test_slot_that_keeps_all_loses_none_and_keeps_order():
     stopped = threading.Event()
     writer = threading.Thread(target=lambda: [slot.put(frame(number), stopped) for number in range(200)])
     writer.start()
-    taken = [slot.take() for _ in range(200) if filled.acquire(timeout=5)]
-    writer.join(5)
+    taken = [slot.take() for _ in range(200) if filled.acquire(timeout=20)]
+    writer.join(20)
     assert [f.time for f in taken] == list(range(200))
     assert dropped == []
 
@@ -45,13 +45,13 @@ def test_recordings_are_read_ahead_so_far_and_no_further():
     slot, stopped, put = Slot(True, lambda: None, lambda: None, 3), threading.Event(), []
     writer = threading.Thread(target=lambda: [put.append(slot.put(frame(number), stopped)) for number in range(5)])
     writer.start()
-    eventually(lambda: len(put) == 3, 5, "three frames")
+    eventually(lambda: len(put) == 3, 20, "three frames")
     assert not stopped.wait(0.05)
     assert len(put) == 3
     assert slot.take().time == 0
-    eventually(lambda: len(put) == 4, 5, "a fourth one")
+    eventually(lambda: len(put) == 4, 20, "a fourth one")
     stopped.set()
-    writer.join(5)
+    writer.join(20)
     assert [slot.take().time for _ in range(3)] == [1, 2, 3]
     assert not slot.waiting()
 
@@ -80,7 +80,7 @@ def test_waiting_writer_leaves_when_stopped_and_the_slot_keeps_its_frame():
     writer.start()
     assert writer.is_alive()
     stopped.set()
-    writer.join(5)
+    writer.join(20)
     assert not writer.is_alive()
     assert slot.take().time == 1
     assert slot.take() is None

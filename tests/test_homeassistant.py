@@ -149,7 +149,7 @@ def announce(monkeypatch):
         home.announce(LABELS)
         publisher.start()
         made.append(publisher)
-        eventually(publisher.connected.is_set, 10, "connection")
+        eventually(publisher.connected.is_set, 30, "connection")
         return home
 
     yield start
@@ -166,9 +166,9 @@ def test_sent_again_when_home_assistant_starts_and_when_the_labels_change(broker
     subscriber.wait_for(lambda m: m.topic == CONFIG)
     for payload, expected in ((b"offline", 1), (b"online", 2)):
         subscriber.publish("homeassistant/status", payload)
-        eventually(lambda n=expected: len(configs(subscriber)) == n, 5, "announcement", lambda: configs(subscriber))
+        eventually(lambda n=expected: len(configs(subscriber)) == n, 30, "announcement", lambda: configs(subscriber))
     home.announce(("calm",))
-    eventually(lambda: len(configs(subscriber)) == 3, 5, "announcement")
+    eventually(lambda: len(configs(subscriber)) == 3, 30, "announcement")
     assert configs(subscriber)[2]["components"]["door_emotion"]["options"] == ["calm", "none"]
     with Subscriber(broker.port, (CONFIG,)) as late:
         assert late.wait_for(lambda m: m.retain).payload == configs(subscriber)[2]
@@ -179,7 +179,9 @@ def test_a_camera_that_is_gone_is_taken_back_once(broker, subscriber, announce):
     subscriber.wait_for(lambda m: m.topic == CONFIG)
     before = len(configs(subscriber))
     announce(broker, cameras=("door",), privacy="aggregate")  # as after a restart with other settings
-    eventually(lambda: len(configs(subscriber)) >= before + 3, 5, "announcements", lambda: configs(subscriber)[before:])
+    eventually(
+        lambda: len(configs(subscriber)) >= before + 3, 30, "announcements", lambda: configs(subscriber)[before:]
+    )
     new = configs(subscriber)[before:]
     only = [{key for key, c in each["components"].items() if set(c) == {"platform"}} for each in new]
     gone = {f"a-b_c_{kind}" for kind in ("emotion", "faces", "online", "event", "pause")}

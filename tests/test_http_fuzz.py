@@ -204,7 +204,7 @@ def test_requests_that_nobody_would_send(
         assert {200, 400, 404} <= set(seen)
         assert (401 in seen) is bool(token)
     # Fewer than before if what tests before this one left has ended meanwhile.
-    eventually(lambda: threading.active_count() <= threads, 10, "end of the threads", threading.enumerate)
+    eventually(lambda: threading.active_count() <= threads, 30, "end of the threads", threading.enumerate)
     assert len(os.listdir("/proc/self/fd")) <= files
     figure(
         f"fuzzed requests{' with a token set' if token else ''}: {COUNT // 2}, answered {dict(sorted(seen.items()))}"

@@ -98,15 +98,15 @@ def retained(port, topic, **login):
         with Subscriber(port, (topic,), **login) as new, contextlib.suppress(AssertionError):
             return new.wait_for(lambda message: message.retain, 1)
 
-    return eventually(kept, 10, f"retained {topic}").payload
+    return eventually(kept, 30, f"retained {topic}").payload
 
 
 def test_events_arrive_in_order_once_with_qos_1_and_keep_to_the_schema(broker, subscriber, node):
     one = node(broker.port)
     one.put(*range(1, 101))
     one.start()
-    eventually(lambda: len(one.published) == 100, 15, "100 acknowledged events")
-    eventually(lambda: len(events(subscriber)) == 100, 10, "100 received events")
+    eventually(lambda: len(one.published) == 100, 30, "100 acknowledged events")
+    eventually(lambda: len(events(subscriber)) == 100, 30, "100 received events")
     assert events(subscriber) == list(range(1, 101))
     assert [event.seq for event in one.published] == list(range(1, 101))
     for message in subscriber.on("emotion/node/camera/event"):
@@ -121,7 +121,7 @@ def test_many_events_and_states_at_once_do_not_lock_up(broker, node):
     """Acknowledgements arrive while further messages are being sent, from two threads."""
     one = node(broker.port)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     for number in range(3000):
         one.put(number + 1)
         if number % 10 == 0:
@@ -134,7 +134,7 @@ def test_states_are_retained_and_status_says_offline_after_a_stop(broker, node):
     one = node(broker.port)
     one.start()
     one.publisher.set_state("camera/status", state("online"))
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     one.publisher.set_state("camera/emotion", VIEW)
     assert retained(broker.port, STATUS) == {"state": "online", "version": "0"}
     assert retained(broker.port, "emotion/node/camera/status") == {"state": "online"}
@@ -146,12 +146,13 @@ def test_states_are_retained_and_status_says_offline_after_a_stop(broker, node):
 
 def test_a_stop_never_leaves_the_last_will(broker, subscriber, node, monkeypatch):
     """The goodbye is lost if the socket is closed with the echo of our own status unread."""
+    monkeypatch.setattr(edge.session, "SILENCE", 5.0)  # a broker that is busy answers late
     for _ in range(15):
         seen = len(subscriber.messages)
         one = node(broker.port)
         monkeypatch.setattr(one.outbox, "offer", lambda **_: time.sleep(0.001))  # so that it leaves at once
         one.start()
-        eventually(one.connected, 10, "connection")
+        eventually(one.connected, 30, "connection")
         subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online", start=seen)
         one.publisher.stop(5)
     assert retained(broker.port, STATUS) == {"state": "offline", "reason": "stopped"}
@@ -161,13 +162,13 @@ def test_a_stop_never_leaves_the_last_will(broker, subscriber, node, monkeypatch
 def test_last_will_speaks_when_the_connection_breaks(broker, subscriber, node):
     one = node(broker.port)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online")
     seen = len(subscriber.messages)
     one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
     subscriber.wait_for(lambda m: m.payload == {"state": "offline", "reason": "lost"}, start=seen)
     subscriber.wait_for(lambda m: m.topic == STATUS and m.payload["state"] == "online", start=seen)
-    eventually(lambda: one.metrics.mqtt_reconnects._value.get() == 1, 10, "counted reconnect")
+    eventually(lambda: one.metrics.mqtt_reconnects._value.get() == 1, 30, "counted reconnect")
 
 
 def test_last_values_come_again_after_a_broker_that_forgot_them(parts, node):
@@ -175,13 +176,12 @@ def test_last_values_come_again_after_a_broker_that_forgot_them(parts, node):
     one = node(broker.port)
     one.start()
     one.publisher.set_state("camera/status", state("offline", reason="starting"))
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     broker.kill()
-    eventually(lambda: not one.connected(), 10, "lost connection")
-    assert one.gauge() == 0
+    eventually(lambda: not one.connected() and one.gauge() == 0, 30, "lost connection")
     one.publisher.set_state("camera/status", state("online"))
     broker.start()
-    eventually(one.connected, 10, "new connection")
+    eventually(one.connected, 30, "new connection")
     assert retained(broker.port, "emotion/node/camera/status") == {"state": "online"}
     assert retained(broker.port, STATUS)["state"] == "online"
     assert one.gauge() == 1
@@ -195,12 +195,12 @@ def test_the_last_summary_comes_again_after_a_broker_that_forgot_it(parts, node)
         one.outbox.put_message(Message(f"s{number}", "camera", "summary", summary(number)))
     one.outbox.put_message(Message("g", "gone", "summary", summary(3)))
     one.start()
-    eventually(lambda: len(one.outbox) == 0, 10, "delivery")
+    eventually(lambda: len(one.outbox) == 0, 30, "delivery")
     for forgotten in (False, True):
         broker.kill()
-        eventually(lambda: not one.connected(), 10, "lost connection")
+        eventually(lambda: not one.connected(), 30, "lost connection")
         broker.start()
-        eventually(one.connected, 10, "new connection")
+        eventually(one.connected, 30, "new connection")
         settle(one, broker.port, str(forgotten))
         with Subscriber(broker.port) as late:
             late.wait_for(lambda m: m.topic == STATUS, 10)
@@ -215,7 +215,7 @@ def test_events_of_an_outage_arrive_in_order(broker, subscriber, node):
     one = node(broker.port)
     one.start()
     one.put(1, 2, 3)
-    eventually(lambda: len(one.published) == 3, 10, "first events")
+    eventually(lambda: len(one.published) == 3, 30, "first events")
     before = subscriber.subscriptions
     broker.stop()
     one.put(*range(4, 60))
@@ -223,7 +223,8 @@ def test_events_of_an_outage_arrive_in_order(broker, subscriber, node):
     broker.start()
     subscriber.wait_subscribed(more_than=before)
     one.put(60)
-    eventually(lambda: len(one.published) == 60, 20, "all events", lambda: len(one.published))
+    eventually(lambda: len(one.published) == 60, 60, "all events", lambda: len(one.published))
+    eventually(lambda: 60 in events(subscriber), 30, "the last event")
     assert list(dict.fromkeys(events(subscriber))) == list(range(1, 61))
     assert one.publisher.stop(2) == 0
 
@@ -235,13 +236,14 @@ def test_frozen_broker_gets_what_it_missed(broker, subscriber, node, monkeypatch
     one = node(broker.port)
     one.start()
     one.put(1)
-    eventually(lambda: len(one.published) == 1, 10, "first event")
+    eventually(lambda: len(one.published) == 1, 30, "first event")
     broker.freeze()
     one.put(*range(2, 50))
-    eventually(lambda: not one.connected(), 10, "connection given up")
+    eventually(lambda: not one.connected(), 30, "connection given up")
     assert len(one.outbox) == 48
     broker.thaw()
-    eventually(lambda: len(one.published) == 49, 30, "all events", lambda: len(one.published))
+    eventually(lambda: len(one.published) == 49, 60, "all events", lambda: len(one.published))
+    eventually(lambda: 49 in events(subscriber), 30, "the last event")
     assert list(dict.fromkeys(events(subscriber))) == list(range(1, 50))
     assert "connection lost" not in caplog.text, "it was we who left"
 
@@ -250,11 +252,11 @@ def test_half_open_connection_is_given_up_though_nothing_is_sent(broker, node, m
     monkeypatch.setattr(edge.mqtt, "ANSWER_TIMEOUT", 0.5)
     one = node(broker.port, keepalive=5)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     broker.freeze()
     eventually(lambda: not one.connected(), 30, "connection given up")
     broker.thaw()
-    eventually(one.connected, 10, "another connection")
+    eventually(one.connected, 30, "another connection")
 
 
 def test_wrong_password_is_one_line_with_a_remedy_and_no_hot_loop(parts, node, caplog):
@@ -262,7 +264,7 @@ def test_wrong_password_is_one_line_with_a_remedy_and_no_hot_loop(parts, node, c
     broker = parts.start(Mosquitto(parts.folder("locked"), passwords={"edge": "right"}))
     one = node(broker.port, username="edge", password="wrong-one")
     one.start()
-    eventually(lambda: broker.log.read_text().count("not authorised") >= 3, 10, "three refused attempts")
+    eventually(lambda: broker.log.read_text().count("not authorised") >= 3, 30, "three refused attempts")
     assert not one.connected()
     assert one.gauge() == 0
     lines = [record.getMessage() for record in caplog.records]
@@ -282,7 +284,7 @@ def test_pauses_between_attempts_grow(node, monkeypatch):
     leave = one.publisher._leave
     monkeypatch.setattr(leave, "wait", lambda seconds: waits.append(seconds) or threading.Event.wait(leave, 0))
     one.start()
-    eventually(lambda: len(waits) >= 5, 10, "five attempts")
+    eventually(lambda: len(waits) >= 5, 30, "five attempts")
     assert waits[:5] == [0.01, 0.02, 0.04, 0.04, 0.04]
     assert set(pauses) == {(0.8, 1.2)}
 
@@ -291,7 +293,7 @@ def test_right_password_connects(parts, node):
     broker = parts.start(Mosquitto(parts.folder("locked"), passwords={"edge": "p@ss word"}))
     one = node(broker.port, username="edge", password="p@ss word")
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     login = {"user": "edge", "password": "p@ss word"}
     assert retained(broker.port, STATUS, **login)["state"] == "online"
 
@@ -301,19 +303,19 @@ def test_right_password_connects(parts, node):
 def test_own_status_is_put_right(broker, subscriber, node, foreign):
     one = node(broker.port)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     subscriber.wait_for(lambda m: m.topic == STATUS)
     seen = len(subscriber.messages)
     subscriber.publish(STATUS, foreign, retain=True)
     subscriber.wait_for(lambda m: m.topic == STATUS and m.raw == foreign, start=seen)
     subscriber.wait_for(lambda m: m.topic == STATUS and m.raw == ONLINE, start=seen)
-    eventually(lambda: retained(broker.port, STATUS)["state"] == "online", 5, "own status")
+    eventually(lambda: retained(broker.port, STATUS)["state"] == "online", 30, "own status")
 
 
 def test_status_that_changes_quickly_settles_on_the_last(broker, subscriber, node):
     one = node(broker.port)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     for number in range(50):
         one.publisher.set_state("status", state("online", number=number))
     subscriber.wait_for(lambda m: m.topic == STATUS and m.payload.get("number") == 49)
@@ -331,7 +333,7 @@ def test_events_that_the_broker_does_not_allow_are_kept_with_growing_pauses(part
     one = node(broker.port)
     one.start()
     one.put(1, 2, 3)
-    eventually(lambda: one.metrics.mqtt_reconnects._value.get() >= 3, 15, "three further attempts")
+    eventually(lambda: one.metrics.mqtt_reconnects._value.get() >= 3, 30, "three further attempts")
     assert len(one.outbox) == 3
     assert one.published == []
     assert one.metrics.events_dropped["refused"]._value.get() == 0
@@ -340,7 +342,7 @@ def test_events_that_the_broker_does_not_allow_are_kept_with_growing_pauses(part
     acl.write_text("topic readwrite #\n")
     broker.stop()
     broker.start()
-    eventually(lambda: len(one.published) == 3, 15, "events once they are allowed")
+    eventually(lambda: len(one.published) == 3, 30, "events once they are allowed")
 
 
 def test_withheld_events_lengthen_the_pause(parts, node, monkeypatch, caplog):
@@ -355,7 +357,7 @@ def test_withheld_events_lengthen_the_pause(parts, node, monkeypatch, caplog):
     monkeypatch.setattr(leave, "wait", lambda seconds: waits.append(seconds) or threading.Event.wait(leave, 0))
     one.put(1)
     one.start()
-    eventually(lambda: len(waits) >= 4, 15, "four attempts")
+    eventually(lambda: len(waits) >= 4, 30, "four attempts")
     assert waits[:4] == [0.01, 0.02, 0.04, 0.04]
     assert len(one.outbox) == 1
     assert "connection lost" not in caplog.text, "it was we who left"
@@ -364,7 +366,7 @@ def test_withheld_events_lengthen_the_pause(parts, node, monkeypatch, caplog):
 def test_message_too_large_is_refused_for_good(broker, node):
     one = node(broker.port)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     session = one.publisher._session
     reason = ReasonCode(PacketTypes.PUBACK, identifier=0x99)
     # Mosquitto refuses no payload, so the answer is changed on its way.
@@ -372,7 +374,7 @@ def test_message_too_large_is_refused_for_good(broker, node):
         client, data, mid, reason, more
     )
     one.put(1)
-    eventually(lambda: one.metrics.events_dropped["refused"]._value.get() == 1, 10, "refusal")
+    eventually(lambda: one.metrics.events_dropped["refused"]._value.get() == 1, 30, "refusal")
     assert len(one.outbox) == 0
     assert one.published == []
     assert one.connected()
@@ -385,7 +387,7 @@ def test_message_larger_than_the_broker_takes_is_set_aside_and_the_rest_goes_on(
     one.put(2, model="m" * 1000)
     one.put(3)
     one.start()
-    eventually(lambda: len(one.published) == 2, 15, "events that fit")
+    eventually(lambda: len(one.published) == 2, 30, "events that fit")
     assert [event.seq for event in one.published] == [1, 3]
     assert one.metrics.events_dropped["refused"]._value.get() == 1
     assert one.metrics.mqtt_reconnects._value.get() == 0
@@ -395,10 +397,10 @@ def test_message_larger_than_the_broker_takes_is_set_aside_and_the_rest_goes_on(
 def test_network_thread_that_dies_is_noticed(broker, node, caplog):
     one = node(broker.port)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     one.publisher._session.client.on_publish = lambda *_: 1 / 0
     one.put(1, 2)
-    eventually(lambda: len(one.published) == 2, 15, "events over another connection")
+    eventually(lambda: len(one.published) == 2, 30, "events over another connection")
     assert "the network thread died" in caplog.text
     assert one.metrics.mqtt_reconnects._value.get() == 1
 
@@ -410,10 +412,10 @@ def test_broker_of_311_gets_events_too(node, caplog):
     embedded.start()
     one = node(settings.port)
     one.start()
-    eventually(one.connected, 15, "connection", lambda: caplog.text)
+    eventually(one.connected, 30, "connection", lambda: caplog.text)
     assert "MQTT 3.1.1" in caplog.text
     one.put(1, 2, 3)
-    eventually(lambda: len(one.published) == 3, 10, "acknowledged events")
+    eventually(lambda: len(one.published) == 3, 30, "acknowledged events")
     assert one.publisher.stop(2) == 0
     embedded.stop()
 
@@ -429,9 +431,9 @@ def test_a_broker_that_refuses_version_5_gets_311_at_once_and_from_then_on(node,
         one = node(old.port)
         one.start()
         one.put(1)
-        eventually(lambda: len(one.published) == 1, 10, "event", lambda: caplog.text)
+        eventually(lambda: len(one.published) == 1, 30, "event", lambda: caplog.text)
         one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
-        eventually(lambda: len(old.versions) >= 3 and one.connected(), 10, "another connection")
+        eventually(lambda: len(old.versions) >= 3 and one.connected(), 30, "another connection")
         assert old.versions == [5, 4, 4]
         assert old.connections[1] - old.connections[0] < edge.client.ANSWER_TIMEOUT, "at once"
         one.publisher.stop(1)
@@ -448,11 +450,11 @@ def test_no_more_events_are_under_way_than_the_window_holds(node):
         def sent():
             return [topic for topic in stubborn.published if topic.endswith("/event")]
 
-        eventually(lambda: len(sent()) == edge.session.WINDOW, 10, "full window", sent)
+        eventually(lambda: len(sent()) == edge.session.WINDOW, 30, "full window", sent)
         for number in range(3):  # what comes after them is not held up, and brings no more of them along
             topic = f"camera/state-{number}"
             one.publisher.set_state(topic, b"{}")
-            eventually(lambda t=topic: f"emotion/node/{t}" in stubborn.published, 10, "state")
+            eventually(lambda t=topic: f"emotion/node/{t}" in stubborn.published, 30, "state")
         assert len(sent()) == edge.session.WINDOW
         assert len(one.outbox) == 100
         client = one.publisher._session.client
@@ -467,35 +469,36 @@ def clashes(caplog):
 
 def test_two_programs_with_one_name_say_so_once_and_do_not_fight(broker, node, monkeypatch, caplog):
     """Mosquitto 2.0.11 tells the elder connection nothing when it closes it for a newer one."""
-    waits = (0.05, 0.1, 0.2, 0.4, 0.8)
+    waits = (0.2, 0.4, 0.8)  # what each hears of the other, on a busy machine too, comes sooner
     one, other = node(broker.port), node(broker.port)
     monkeypatch.setattr(edge.mqtt, "BACK_OFF", waits)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     other.start()
-    eventually(lambda: len(clashes(caplog)) >= 2, 20, "both say so", lambda: caplog.text)
+    eventually(lambda: len(clashes(caplog)) >= 2, 60, "both say so", lambda: caplog.text)
     lost = caplog.text.count("connection lost")
     time.sleep(2 * waits[-1])
-    before = one.publisher._connections + other.publisher._connections
+    started, before = time.monotonic(), one.publisher._connections + other.publisher._connections
     time.sleep(3 * waits[-1])
-    after = one.publisher._connections + other.publisher._connections
-    assert after - before <= 10, "each waits 0.8 s, more or less, after a loss; not 0.05 s"
+    after, took = one.publisher._connections + other.publisher._connections, time.monotonic() - started
+    most = 2 * (took / (waits[-1] * (1 - edge.mqtt.JITTER)) + 1)
+    assert after - before <= most, "each waits 0.8 s, more or less, after a loss; not 0.2 s"
     assert caplog.text.count("connection lost") == lost
     assert len(clashes(caplog)) == 2
     other.publisher.stop(5)
-    eventually(one.connected, 10, "connection of the one that is left")
+    eventually(one.connected, 30, "connection of the one that is left")
     one.put(1)
-    eventually(lambda: len(one.published) == 1, 10, "event")
+    eventually(lambda: len(one.published) == 1, 30, "event")
     assert retained(broker.port, STATUS) == {"state": "online", "version": "0"}
 
 
 def test_a_broker_that_says_why_is_believed_at_once(broker, node, caplog):
     one = node(broker.port)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     taken_over = ReasonCode(PacketTypes.DISCONNECT, identifier=0x8E)
     one.publisher._session._on_disconnect(None, None, None, taken_over, None)
-    eventually(lambda: one.metrics.mqtt_reconnects._value.get() == 1, 10, "another try")
+    eventually(lambda: one.metrics.mqtt_reconnects._value.get() == 1, 30, "another try")
     assert len(clashes(caplog)) == 1
 
 
@@ -504,18 +507,18 @@ def lose(broker, one, kill):
     before = one.publisher._connections
     if kill:
         broker.kill()
-        eventually(lambda: not one.connected(), 10, "lost connection")
+        eventually(lambda: not one.connected(), 30, "lost connection")
         broker.start()
     else:
         one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
-    eventually(lambda: one.connected() and one.publisher._connections > before, 10, "next connection")
+    eventually(lambda: one.connected() and one.publisher._connections > before, 30, "next connection")
 
 
 def test_losses_restarts_and_late_wills_are_no_other_program(broker, node, caplog):
     for _ in range(2):  # the second is the next run of the daemon, which finds the status of the first
         one = node(broker.port)
         one.start()
-        eventually(one.connected, 10, "connection")
+        eventually(one.connected, 30, "connection")
         for kill in (True, False, False, True):
             lose(broker, one, kill)
         one.publisher.stop(5)
@@ -549,14 +552,14 @@ def leave_status_of_another_run(port):
 def settle(one, port, version):
     """Wait until the broker has all that was told so far."""
     one.publisher.set_state("status", state("online", version=version))
-    eventually(lambda: retained(port, STATUS)["version"] == version, 10, "status")
+    eventually(lambda: retained(port, STATUS)["version"] == version, 30, "status")
 
 
 def test_a_camera_that_came_back_keeps_what_is_retained_of_it(parts, node):
     broker = parts.start(Mosquitto(parts.folder("kept")))
     one = node(broker.port)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     for kind in ("status", "emotion", "summary"):
         one.publisher.set_state(f"camera/{kind}", {"status": ONLINE, "emotion": VIEW, "summary": summary(1)}[kind])
         retained(broker.port, f"emotion/node/camera/{kind}")
@@ -570,7 +573,7 @@ def test_a_camera_that_came_back_keeps_what_is_retained_of_it(parts, node):
     assert retained(broker.port, "emotion/node/camera/summary") == json.loads(summary(2))
     connections = one.publisher._connections
     one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
-    eventually(lambda: one.publisher._connections > connections and one.connected(), 10, "connection")
+    eventually(lambda: one.publisher._connections > connections and one.connected(), 30, "connection")
     settle(one, broker.port, "2")
     assert retained(broker.port, "emotion/node/camera/summary") == json.loads(summary(2))
 
@@ -581,17 +584,17 @@ def test_one_status_of_another_run_is_no_proof_and_two_in_a_row_are(broker, node
     monkeypatch.setattr(one.publisher, "_connect", lambda session: gate.wait(20) and connect(session))
     gate.set()
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     for foreign in (False, True, False, True, True):
         assert clashes(caplog) == []
         gate.clear()
         one.publisher._session.client.socket().shutdown(socket.SHUT_RDWR)
-        eventually(lambda: not one.connected(), 10, "lost connection")
+        eventually(lambda: not one.connected(), 30, "lost connection")
         if foreign:
             leave_status_of_another_run(broker.port)
         gate.set()
-        eventually(one.connected, 10, "connection")
-        eventually(lambda expected=foreign: one.publisher._session.foreign is expected, 10, "status")
+        eventually(one.connected, 30, "connection")
+        eventually(lambda expected=foreign: one.publisher._session.foreign is expected, 30, "status")
     lose(broker, one, kill=False)
     assert len(clashes(caplog)) == 1
 
@@ -602,12 +605,12 @@ def test_what_brokers_have_of_an_earlier_run_is_no_proof(parts, node, caplog):
         leave_status_of_another_run(broker.port)
     one = node(first.port, fallbacks=[f"{HOST}:{second.port}"])
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     first.kill()
-    eventually(lambda: one.publisher._connections == 2 and one.connected(), 10, "connection to the second")
+    eventually(lambda: one.publisher._connections == 2 and one.connected(), 30, "connection to the second")
     first.start()
     second.kill()
-    eventually(lambda: one.publisher._connections == 3 and one.connected(), 10, "connection to the first")
+    eventually(lambda: one.publisher._connections == 3 and one.connected(), 30, "connection to the first")
     assert clashes(caplog) == []
 
 
@@ -618,10 +621,10 @@ def test_what_is_too_large_is_not_even_sent_to_us(broker, subscriber, node):
     one = node(broker.port)
     one.publisher.listen("emotion/node/set", lambda message: heard.append(len(message.payload)))
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     for size in (LARGEST + ROOM, 20 * LARGEST, LARGEST, 3):
         subscriber.publish("emotion/node/set", b"x" * size)
-    eventually(lambda: 3 in heard, 10, "the last")
+    eventually(lambda: 3 in heard, 60, "the last")
     assert heard == [LARGEST, 3]
     assert one.metrics.mqtt_reconnects._value.get() == 0
 
@@ -638,14 +641,14 @@ def test_what_a_broker_does_not_take_beside_events_is_said_once_and_counted(node
         one = node(stubborn.port)
         one.publisher.listen("emotion/node/set", print)
         one.start()
-        eventually(one.connected, 10, "connection")
+        eventually(one.connected, 30, "connection")
         for number in range(5):
             one.publisher.set_state("camera/status", b'{"state":"online","number":%d}' % number)
             one.publisher.answer("emotion/\x1banswers", b"{}", None)
         one.put(1)
-        eventually(lambda: len(one.published) == 1, 10, "event")
+        eventually(lambda: len(one.published) == 1, 30, "event")
         expected = {"subscription": 1, "state": 5, "answer": 5}
-        eventually(lambda: refusals(one) == expected, 10, "count", lambda: refusals(one))
+        eventually(lambda: refusals(one) == expected, 30, "count", lambda: refusals(one))
         one.publisher.stop(1)
     lines = [record.getMessage() for record in caplog.records]
     assert sorted(lines) == [
@@ -660,7 +663,7 @@ def test_states_and_answers_larger_than_the_broker_takes(parts, node, caplog):
     broker = parts.start(Mosquitto(parts.folder("small"), max_packet_size=500))
     one = node(broker.port)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     one.publisher.set_state("camera/status", b"x" * 500)
     assert one.publisher.answer("emotion/answers", b"x" * 500, None) is False
     assert one.publisher.answer("emotion/answers", b"x" * 300, None) is True
@@ -681,15 +684,15 @@ def test_what_may_be_lost_is_sent_once_or_not_at_all(broker, subscriber, node):
     one = node(broker.port)
     one.publisher.say("camera/faces", faces(1))
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     one.publisher.say("camera/faces", faces(2))
     subscriber.wait_for(lambda m: m.raw == faces(2))
     subscriptions = subscriber.subscriptions
     broker.stop()
-    eventually(lambda: not one.connected(), 10, "lost connection")
+    eventually(lambda: not one.connected(), 30, "lost connection")
     one.publisher.say("camera/faces", faces(3))
     broker.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     subscriber.wait_subscribed(more_than=subscriptions)
     one.publisher.say("camera/faces", faces(4))
     subscriber.wait_for(lambda m: m.raw == faces(4))
@@ -707,7 +710,7 @@ def test_what_may_be_lost_is_sent_once_or_not_at_all(broker, subscriber, node):
 def test_what_may_be_lost_neither_piles_up_nor_waits_behind_a_slow_broker(broker, node):
     one = node(broker.port)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     broker.freeze()
     payload = b"x" * 1_000_000
     slowest = 0.0
@@ -719,7 +722,7 @@ def test_what_may_be_lost_neither_piles_up_nor_waits_behind_a_slow_broker(broker
     assert unsaid(one)["slow"] >= 200 - 2 * UNSENT
     assert slowest < 5, "the broker does not answer at all"
     broker.thaw()
-    eventually(lambda: not one.publisher._session.client._out_packet, 30, "everything sent")
+    eventually(lambda: not one.publisher._session.client._out_packet, 60, "everything sent")
     before = unsaid(one)
     one.publisher.say("camera/faces", b"1")
     assert unsaid(one) == before
@@ -729,7 +732,7 @@ def test_what_may_be_lost_and_is_larger_than_the_broker_takes(parts, node):
     broker = parts.start(Mosquitto(parts.folder("small"), max_packet_size=500))
     one = node(broker.port)
     one.start()
-    eventually(one.connected, 10, "connection")
+    eventually(one.connected, 30, "connection")
     one.publisher.say("camera/faces", b"x" * 500)
     assert unsaid(one) == {"offline": 0, "slow": 0, "oversized": 1}
     assert one.connected()
@@ -740,7 +743,7 @@ def test_summaries_are_retained_of_cameras_in_the_settings_only(broker, subscrib
     for number, camera in enumerate(("gone", "camera")):
         one.outbox.put_message(Message(str(number), camera, "summary", summary(1)))
     one.start()
-    eventually(lambda: len(one.outbox) == 0, 10, "delivery")
+    eventually(lambda: len(one.outbox) == 0, 30, "delivery")
     subscriber.wait_for(lambda m: m.topic == "emotion/node/gone/summary")
     assert retained(broker.port, "emotion/node/+/summary") == json.loads(summary(1))
     with Subscriber(broker.port, ("emotion/node/+/summary", "last")) as late:
@@ -755,9 +758,9 @@ def test_broker_that_never_answers_holds_up_no_stop(node, monkeypatch):
         one = node(silent.getsockname()[1])
         one.start()
         one.put(1)
-        eventually(lambda: one.publisher._complaint, 10, "complaint")
+        eventually(lambda: one.publisher._complaint, 30, "complaint")
         assert "no answer" in one.publisher._complaint
-        assert one.publisher.stop(2) == 1
+        assert one.publisher.stop(10) == 1
         assert not one.publisher._thread.is_alive()
 
 

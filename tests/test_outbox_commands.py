@@ -32,9 +32,9 @@ def make(tmp_path):
         outbox.start()
         outbox.put(make_event(seq, type="end", duration=1.0, reason="left") for seq in range(1, count + 1))
         if count:
-            outbox.offer(5)
+            outbox.offer(30)
             outbox.refuse(make_event(1).id, "too large")
-        outbox.stop(5)
+        outbox.stop(30)
 
         def run(*arguments, text=None):
             return CliRunner().invoke(cli, ["outbox", *arguments, "--config", str(tmp_path / "edge.yaml")], input=text)
@@ -69,7 +69,7 @@ def test_ls_of_an_outbox_in_use(make):
     daemon = Outbox(run.path)
     daemon.start()
     assert len(run("ls").output.splitlines()) == 2
-    daemon.stop(5)
+    daemon.stop(30)
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -132,7 +132,7 @@ def test_drain_sends_what_waits(make, broker, subscriber):
     result = run("drain")
     assert result.output.splitlines()[-1] == "2 messages delivered, 0 left"
     assert result.exit_code == 0
-    eventually(lambda: len(subscriber.on("emotion/test/camera/event")) == 2, 10, "events")
+    eventually(lambda: len(subscriber.on("emotion/test/camera/event")) == 2, 30, "events")
     assert run("ls").stdout == ""
 
 
@@ -140,7 +140,7 @@ def test_drain_drops_nothing_however_much_waits(make, broker, subscriber, monkey
     run = make(broker, count=40)  # one of them is refused
     monkeypatch.setitem(Outbox.__init__.__kwdefaults__, "most_bytes", 1000)
     assert run("drain").output.splitlines()[-1] == "39 messages delivered, 0 left"
-    eventually(lambda: len(subscriber.on("emotion/test/camera/event")) == 39, 10, "events")
+    eventually(lambda: len(subscriber.on("emotion/test/camera/event")) == 39, 30, "events")
 
 
 def test_drain_publishes_no_event_where_only_sums_may_be(make, broker, subscriber):
@@ -150,9 +150,9 @@ def test_drain_publishes_no_event_where_only_sums_may_be(make, broker, subscribe
     waiting = Outbox(run.path)
     waiting.start()
     waiting.put_message(summary.tell(60.0, 0, waiting.epoch))
-    waiting.stop(5)
+    waiting.stop(30)
     assert run("drain").output.splitlines()[-1] == "1 messages delivered, 0 left"
-    eventually(lambda: subscriber.on("emotion/test/camera/summary"), 10, "summary")
+    eventually(lambda: subscriber.on("emotion/test/camera/summary"), 30, "summary")
     assert not subscriber.on("emotion/test/camera/event")
     assert make_event(2).id.encode() not in run.path.read_bytes()
 
@@ -227,4 +227,4 @@ def test_a_running_daemon_is_not_disturbed(make, command):
     result = run(*command)
     place = f"edge.yaml:{line_of(run, 'path:')}: outbox.path: {run.path}: "
     assert f"{place}another emotion-edge uses it; stop that one" in str(result.exception)
-    daemon.stop(5)
+    daemon.stop(30)

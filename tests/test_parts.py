@@ -62,7 +62,7 @@ def counting_clip(clips):
 
 
 def open_stream(url):
-    options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 5000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 2000]
+    options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, 8000, cv2.CAP_PROP_READ_TIMEOUT_MSEC, 8000]
     return cv2.VideoCapture(url, cv2.CAP_FFMPEG, options)
 
 
@@ -73,7 +73,7 @@ def answers(port, user, password):
     client.username_pw_set(user, password)
     client.on_connect = lambda *arguments: reasons.append(str(arguments[3]))
     client.connect(HOST, port)
-    eventually(lambda: client.loop(0.1) is not None and reasons, 5, "answer from the broker")
+    eventually(lambda: client.loop(0.1) is not None and reasons, 30, "answer from the broker")
     client.disconnect()
     return reasons[0]
 
@@ -179,7 +179,7 @@ def test_rtsp_server_delivers_the_clip_for_ever(rtsp_server, counting_clip):
     assert picture.shape == (240, 320, 3)
     falls = sum(later < earlier - 50 for earlier, later in pairwise(levels))
     assert falls in (2, 3), f"75 frames of a clip of 30 begin anew two or three times, not {falls}"
-    assert 4.5 < took < 15, f"5 s of clip took {took:.1f} s"
+    assert 4.5 < took < 40, f"5 s of clip took {took:.1f} s"
 
 
 def test_rtsp_server_that_is_killed_comes_back_at_its_port(rtsp_server, counting_clip):
@@ -187,7 +187,7 @@ def test_rtsp_server_that_is_killed_comes_back_at_its_port(rtsp_server, counting
     capture = open_stream(url)
     assert capture.read()[0]
     rtsp_server.kill()
-    eventually(lambda: not capture.read()[0], 10, "end of the stream")
+    eventually(lambda: not capture.read()[0], 30, "end of the stream")
     rtsp_server.start()
     assert open_stream(url).read()[0]
 
@@ -197,12 +197,12 @@ def test_rtsp_server_that_is_frozen_answers_nobody_until_it_thaws(rtsp_server, c
     rtsp_server.freeze()
     assert not open_stream(url).read()[0]
     rtsp_server.thaw()
-    eventually(lambda: open_stream(url).read()[0], 10, "picture from the thawed server")
+    eventually(lambda: open_stream(url).read()[0], 30, "picture from the thawed server")
 
 
 def test_prometheus_scrapes_and_answers(start_prometheus, page):
     prometheus = start_prometheus([f"{HOST}:{page}"])
-    samples = eventually(lambda: prometheus.query('things_total{kind="good"}'), 15, "scraped sample")
+    samples = eventually(lambda: prometheus.query('things_total{kind="good"}'), 30, "scraped sample")
     assert [sample.value for sample in samples] == [3]
     assert samples[0].labels["__name__"] == "things_total"
     assert prometheus.query("no_such_metric") == []

@@ -92,7 +92,7 @@ def test_results_come_in_the_order_of_the_frames(pipeline, metrics, workers, see
         camera.feed(range(60))
     eventually(lambda: all(len(camera.times) == 60 for camera in cameras), 20, "all results")
     assert all(camera.times == list(range(60)) for camera in cameras)
-    assert all(camera.analysed() == 60 for camera in cameras)
+    eventually(lambda: all(camera.analysed() == 60 for camera in cameras), 20, "count, which comes after the result")
     assert most[0] <= workers
     if workers > 1:
         assert most[0] > 1
@@ -103,9 +103,9 @@ def test_tracker_gets_what_was_found(pipeline, metrics):
     works = pipeline(lambda *_: [seen], 2)
     camera = Camera(works, metrics)
     works.start()
-    camera.feed(range(10)).join(10)
-    camera.lane.drain(10)
-    eventually(lambda: len(camera.times) == 10, 5, "all results")
+    camera.feed(range(10)).join(30)
+    camera.lane.drain(30)
+    eventually(lambda: len(camera.times) == 10, 20, "all results")
     assert [t.type for t in camera.transitions] == ["start"]
     closed = []
     camera.series.faces_in_view.set(1)
@@ -124,9 +124,10 @@ def test_raising_analysis_costs_its_frame_only(pipeline, metrics):
     camera = Camera(works, metrics)
     works.start()
     camera.feed(range(20))
-    eventually(lambda: len(camera.times) == 18, 10, "results of the other frames")
+    eventually(lambda: len(camera.times) == 18, 20, "results of the other frames")
     assert camera.times == [number for number in range(20) if number not in (3, 7)]
-    assert (camera.dropped("failed"), camera.analysed()) == (2, 18)
+    eventually(lambda: camera.analysed() == 18, 20, "count, which comes after the result", camera.analysed)
+    assert camera.dropped("failed") == 2
     assert not works.failed.is_set()
 
 
@@ -142,9 +143,9 @@ def test_raising_listener_does_not_end_its_worker(pipeline, metrics):
     camera = Camera(works, metrics, listener=listener)
     works.start()
     camera.feed(range(8))
-    eventually(lambda: len(heard) == 8, 10, "further results")
+    eventually(lambda: len(heard) == 8, 20, "further results")
     assert heard == sorted(heard)
-    eventually(lambda: camera.analysed() == 7, 10, "frames that count as analysed")
+    eventually(lambda: camera.analysed() == 7, 20, "frames that count as analysed")
     assert camera.dropped("failed") == 1
 
 
@@ -153,7 +154,7 @@ def test_listener_that_raises_all_the_time_counts_as_failing(pipeline, metrics, 
     camera = Camera(works, metrics, listener=lambda *_: {}["listener"])
     works.start()
     camera.feed(range(5))
-    assert works.failed.wait(10)
+    assert works.failed.wait(20)
     assert "KeyError: 'listener'" in caplog.text
     assert (camera.dropped("failed"), camera.analysed()) == (5, 0)
 
@@ -163,13 +164,13 @@ def test_listener_that_raises_where_late_tickets_are_skipped_costs_its_frame_onl
     gate = threading.Event()
 
     def analyse(image, _places):
-        return gate.wait(20) and [] if image[0, 0, 0] == 0 else []
+        return gate.wait(60) and [] if image[0, 0, 0] == 0 else []
 
     works = pipeline(analyse, 2)
     camera = Camera(works, metrics, listener=lambda *_: {}["listener"])
     works.start()
-    camera.feed([0, 1]).join(10)
-    eventually(lambda: camera.lane.in_flight() == 1 and not camera.slot.waiting(), 10, "only the hanging ticket left")
+    camera.feed([0, 1]).join(30)
+    eventually(lambda: len(camera.lane._answers) == 1, 20, "only the hanging ticket left")
     monkeypatch.setattr(edge.pipeline, "TICKET_TIMEOUT", 0.0)
     assert works.check(time.monotonic() + 0.01) == 1
     gate.set()
@@ -197,7 +198,7 @@ def test_failing_worker_gets_a_new_analyser_within_a_second(metrics):
     camera = Camera(works, metrics)
     works.start()
     camera.feed(range(5))
-    eventually(lambda: len(camera.times) == 4, 10, "results of the second analyser")
+    eventually(lambda: len(camera.times) == 4, 20, "results of the second analyser")
     works.stop(5)
     assert made == [0, 1]
     assert heard[0] - failed[0] < 1
@@ -211,7 +212,7 @@ def test_analyser_that_cannot_be_made_fails_too(metrics):
     camera = Camera(works, metrics)
     works.start()
     camera.feed(range(5))
-    assert works.failed.wait(10)
+    assert works.failed.wait(20)
     works.stop(5)
     assert camera.dropped("failed") >= 5
 
@@ -225,11 +226,11 @@ def test_fifth_failure_within_a_minute_gives_up(pipeline, metrics, caplog):
     works = pipeline(analyse, 2)
     camera = Camera(works, metrics)
     works.start()
-    camera.feed(range(4)).join(10)
-    eventually(lambda: camera.dropped("failed") == 4, 5, "four failures")
+    camera.feed(range(4)).join(30)
+    eventually(lambda: camera.dropped("failed") == 4, 20, "four failures")
     assert not works.failed.is_set()
     camera.feed([4])
-    assert works.failed.wait(5)
+    assert works.failed.wait(20)
     assert "giving up" in caplog.text
 
 
@@ -254,15 +255,15 @@ def test_hanging_analysis_is_skipped_and_counted_and_its_late_answer_ignored(pip
     def analyse(image, _places):
         if image[0, 0, 0] == 2:
             hanging.set()
-            hang.wait(20)
+            hang.wait(60)
         return []
 
     works = pipeline(analyse, 2, depth=2)
     camera = Camera(works, metrics)
     works.start()
     feeding = camera.feed(range(8))
-    assert hanging.wait(10)
-    eventually(lambda: len(camera.lane._answers) == 3 and camera.slot.waiting(), 10, "answers and a frame that wait")
+    assert hanging.wait(30)
+    eventually(lambda: len(camera.lane._answers) == 3 and camera.slot.waiting(), 20, "answers and a frame that wait")
     assert camera.times == [0, 1]
     assert camera.lane.issue(time.monotonic()) is None
     assert works.check(time.monotonic()) == 0
@@ -271,14 +272,15 @@ def test_hanging_analysis_is_skipped_and_counted_and_its_late_answer_ignored(pip
     monkeypatch.setattr(edge.pipeline, "TICKET_TIMEOUT", 0.0)
     assert works.check(time.monotonic() + 0.01) == 1
     monkeypatch.undo()
-    feeding.join(10)
+    feeding.join(30)
     went_on = [0, 1, 3, 4, 5, 6, 7]
-    eventually(lambda: camera.times == went_on, 10, "frames after the hanging one")
+    eventually(lambda: camera.times == went_on, 20, "frames after the hanging one")
     assert camera.dropped("timeout") == 1
     hang.set()
-    eventually(lambda: not works.stuck(time.monotonic() + 1000), 10, "idle workers")
+    eventually(lambda: not works.stuck(time.monotonic() + 1000), 20, "idle workers")
     camera.feed([8])
-    eventually(lambda: camera.times == [*went_on, 8], 10, "later frame")
+    eventually(lambda: camera.times == [*went_on, 8], 20, "later frame")
+    eventually(lambda: camera.analysed() == 8, 20, "count, which comes after the result", camera.analysed)
     assert (camera.dropped("timeout"), camera.dropped("failed"), camera.analysed()) == (1, 0, 8)
 
 
@@ -299,8 +301,8 @@ def test_a_ticket_says_where_to_look_by_the_result_a_fixed_number_of_frames_befo
     works = Pipeline(lambda: analyse, workers, depth)
     camera = Camera(works, metrics, schedule=Schedule(100.0))
     works.start()
-    camera.feed(range(8)).join(10)
-    camera.lane.drain(10)
+    camera.feed(range(8)).join(30)
+    camera.lane.drain(30)
     works.stop(5)
     assert asked[0] is None
     assert [len(asked[number]) for number in range(1, 8)] == [0, 0, 0, 0, 1, 1, 1]
@@ -344,11 +346,11 @@ def test_places_of_the_last_visit_are_forgotten_with_its_faces(pipeline, metrics
     works = pipeline(lambda _image, places: asked.append(places) or [seen], 1, depth=1)
     camera = Camera(works, metrics, schedule=Schedule(100.0))
     works.start()
-    camera.feed(range(5)).join(10)
-    camera.lane.drain(10)
+    camera.feed(range(5)).join(30)
+    camera.lane.drain(30)
     camera.lane.end_faces("camera_offline", lambda *_: None)
-    camera.feed([5]).join(10)
-    camera.lane.drain(10)
+    camera.feed([5]).join(30)
+    camera.lane.drain(30)
     assert [places and len(places) for places in asked] == [None, (), (), 1, 1, ()]
 
 
@@ -357,7 +359,7 @@ def test_lane_that_has_waited_longest_is_served_first(metrics):
     order, turn, done = [], threading.Semaphore(0), threading.Semaphore(0)
 
     def analyse(image, _places):
-        turn.acquire(timeout=10)
+        turn.acquire(timeout=30)
         order.append(int(image[0, 0, 0]))
         done.release()
         return []
@@ -366,12 +368,13 @@ def test_lane_that_has_waited_longest_is_served_first(metrics):
     busy, calm = Camera(works, metrics, "busy", keep_all=False), Camera(works, metrics, "calm", keep_all=False)
     stop = threading.Event()
     for number in range(12):
-        busy.slot.put(frame(1), stop)
-        calm.slot.put(frame(2), stop)
+        # All of one time, so that no next frame is worth waiting for.
+        busy.slot.put(frame(1, captured=0.0), stop)
+        calm.slot.put(frame(2, captured=0.0), stop)
         if number == 0:
             works.start()
         turn.release()
-        assert done.acquire(timeout=10)
+        assert done.acquire(timeout=30)
     turn.release(20)
     works.stop(5)
     assert {tuple(order[i : i + 2]) for i in range(2, 10, 2)} <= {(1, 2), (2, 1)}
@@ -382,32 +385,32 @@ def test_hanging_lane_does_not_starve_others(pipeline, metrics):
 
     def analyse(image, _places):
         if image[0, 0, 0] == 200:
-            hang.wait(20)
+            hang.wait(60)
         return []
 
     works = pipeline(analyse, 2)
     stuck, fine = Camera(works, metrics, "stuck"), Camera(works, metrics, "fine")
     works.start()
     stuck.feed([200])
-    eventually(lambda: stuck.lane.in_flight() == 1, 10, "hanging ticket")
+    eventually(lambda: stuck.lane.in_flight() == 1, 20, "hanging ticket")
     fine.feed(range(50))
-    eventually(lambda: len(fine.times) == 50, 10, "frames of the other camera")
+    eventually(lambda: len(fine.times) == 50, 20, "frames of the other camera")
     assert fine.times == list(range(50))
     hang.set()
 
 
 def test_live_camera_loses_old_frames_and_none_is_unaccounted(pipeline, metrics):
     gate = threading.Event()
-    works = pipeline(lambda *_: gate.wait(20) and [], 1)
+    works = pipeline(lambda *_: gate.wait(60) and [], 1)
     camera = Camera(works, metrics, keep_all=False)
     works.start()
     stop = threading.Event()
     camera.slot.put(frame(0), stop)
-    eventually(lambda: camera.lane.in_flight() == 1, 10, "first ticket")
+    eventually(lambda: camera.lane.in_flight() == 1, 20, "first ticket")
     for number in range(1, 31):
         camera.slot.put(frame(number), stop)
     gate.set()
-    eventually(lambda: camera.analysed() == 2, 10, "the first and the newest frame")
+    eventually(lambda: camera.analysed() == 2, 20, "the first and the newest frame")
     assert camera.times == [0, 30]
     assert camera.dropped("replaced") == 29
 
@@ -415,7 +418,7 @@ def test_live_camera_loses_old_frames_and_none_is_unaccounted(pipeline, metrics)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_age_of_frames_stays_bounded_however_slow_the_detector(pipeline, metrics, workers):
     """Two live cameras send ten times of what can be analysed: the rate adapts, nothing queues, every loss counts."""
-    stage, sent, ages = 0.04, 200, {"a": [], "b": []}
+    stage, sent, ages = 0.1, 200, {"a": [], "b": []}
 
     def analyse(*_):
         time.sleep(stage)
@@ -433,8 +436,8 @@ def test_age_of_frames_stays_bounded_however_slow_the_detector(pipeline, metrics
             camera.slot.put(frame(number), stop)
         time.sleep(stage / 5)
     for name, camera in cameras.items():
-        camera.lane.drain(10)
-        eventually(lambda c=camera: c.analysed() + c.dropped("replaced") == sent, 10, "an account of every frame")
+        camera.lane.drain(30)
+        eventually(lambda c=camera: c.analysed() + c.dropped("replaced") == sent, 20, "an account of every frame")
         assert camera.dropped("replaced") > sent / 2
         early, late = np.median(ages[name][3:10]), np.median(ages[name][-10:])
         # One analysis, and the turn of the other camera while the frame waits, as long as sleeping takes here.
@@ -444,29 +447,29 @@ def test_age_of_frames_stays_bounded_however_slow_the_detector(pipeline, metrics
 
 def test_drain_waits_for_what_was_read(pipeline, metrics):
     gate = threading.Event()
-    works = pipeline(lambda *_: gate.wait(20) and [], 1)
+    works = pipeline(lambda *_: gate.wait(60) and [], 1)
     camera = Camera(works, metrics)
     works.start()
-    camera.feed([0, 1]).join(10)
+    camera.feed([0, 1]).join(30)
     started = time.monotonic()
     camera.lane.drain(0.05)
     assert 0.04 < time.monotonic() - started < 5
     assert camera.times == []
     gate.set()
-    camera.lane.drain(10)
+    camera.lane.drain(30)
     assert camera.times == [0, 1]
 
 
 def test_idle_pipeline_stops_at_once_and_a_hanging_one_after_its_time(pipeline, metrics):
     hang = threading.Event()
-    idle, hanging = pipeline(lambda *_: [], 3), pipeline(lambda *_: hang.wait(20) and [], 1)
+    idle, hanging = pipeline(lambda *_: [], 3), pipeline(lambda *_: hang.wait(60) and [], 1)
     camera = Camera(hanging, metrics)
     idle.start(), hanging.start()
     camera.feed([0])
-    eventually(lambda: camera.lane.in_flight() == 1, 10, "ticket")
-    for works, least, most in ((idle, 0, 2), (hanging, 0.1, 3)):
+    eventually(lambda: camera.lane.in_flight() == 1, 20, "ticket")
+    for works, least, most in ((idle, 0, 10), (hanging, 0.1, 10)):
         started = time.monotonic()
-        works.stop(5 if works is idle else 0.1)
+        works.stop(20 if works is idle else 0.1)
         assert least <= time.monotonic() - started < most
     hang.set()
 
@@ -506,23 +509,23 @@ def test_another_analyser_takes_over_between_frames_and_what_the_old_one_has_is_
     def old(image, _places):
         if image[0, 0, 0] == 10:
             holding.set()
-            hold.wait(20)
+            hold.wait(60)
         return [seen]
 
     works = pipeline(old, 2)
     camera = Camera(works, metrics)
     works.start()
-    camera.feed(range(10)).join(10)
-    camera.lane.drain(10)
+    camera.feed(range(10)).join(30)
+    camera.lane.drain(30)
     camera.feed([10])
-    assert holding.wait(10)
+    assert holding.wait(30)
     told = []
     works.change_analyser(lambda: lambda *_: [other])
     camera.lane.change_model(camera.series, lambda _ended, reason: told.append(reason), lambda: told.append("changed"))
     assert told == ["model_changed", "changed"]
-    camera.feed(range(11, 21)).join(10)
+    camera.feed(range(11, 21)).join(30)
     hold.set()
-    camera.lane.drain(10)
+    camera.lane.drain(30)
     assert camera.times == [*range(10), *range(11, 21)]
     assert camera.dropped("model") == 1
     assert [len(transition.probabilities) for transition in camera.transitions] == [8, 3]

@@ -104,7 +104,7 @@ def test_server_that_says_nothing_is_timeout(scheme, monkeypatch):
     monkeypatch.setattr(edge.probe, "TIMEOUT", 0.5)
     started = time.monotonic()
     assert ask(silent, scheme)[0] == "timeout"
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
@@ -191,9 +191,9 @@ def test_certificate_of_an_unknown_authority_is_tls_and_of_a_known_one_is_not(au
 
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
 def test_only_who_says_nothing_is_silent(scheme, monkeypatch):
-    monkeypatch.setattr(edge.probe, "TIMEOUT", 0.5)
     refusing = rtsp("401 Unauthorized") if scheme == "rtsp" else http("401 Unauthorized", head=False)
     for behave, reason in ((silent, "timeout"), (refusing, None), (hang_up, None)):
+        monkeypatch.setattr(edge.probe, "TIMEOUT", 0.5 if behave is silent else 20.0)
         with FakeCamera(behave) as camera:
             error = silence(CameraSettings(source=f"{scheme}://{HOST}:{camera.port}/live/ä?x=1"))
         assert (error and error.reason) == reason, behave
@@ -201,7 +201,7 @@ def test_only_who_says_nothing_is_silent(scheme, monkeypatch):
 
 
 def test_server_without_tls_is_tls(monkeypatch):
-    monkeypatch.setattr(edge.probe, "TIMEOUT", 2.0)
+    monkeypatch.setattr(edge.probe, "TIMEOUT", 20.0)
     reason, says = ask(other_protocol, "rtsps")
     assert (reason, "check scheme and port" in says) == ("tls", True)
     assert ask(hang_up, "https")[0] == "tls"

@@ -264,7 +264,7 @@ def test_unreadable_file_is_named(tmp_path, name):
 
 
 @given(st.text(alphabet=st.characters(codec="utf-8"), max_size=60) | st.binary(max_size=60))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
 @example("!!timestamp x")
 @example("!!bool x")
 @example("&a [*a]")

@@ -190,7 +190,7 @@ def test_cameras_that_are_silent_hold_up_no_other(authority, scheme, rtsp_server
         good = stack.enter_context(FakeCamera(relay(rtsp_server.port), context))
         for each in dead:
             captures.append(start_capture("dead", CameraSettings(source=f"{scheme}://{HOST}:{each.port}/x", **tls))[0])
-        eventually(lambda: all(each.connections for each in dead), 10, "attempts to open each")
+        eventually(lambda: all(each.connections for each in dead), 30, "attempts to open each")
         source = f"{scheme}://{HOST}:{good.port}/clip.mp4?play_count=0"
         capture, ears = start_capture("good", CameraSettings(source=source, **tls))
         captures.append(capture)
@@ -205,7 +205,7 @@ def test_cameras_that_are_silent_hold_up_no_other(authority, scheme, rtsp_server
         reading = [thread for thread in threading.enumerate() if thread.name in ("capture-dead", "capture-good")]
         assert len(reading) == len(captures)
         for each in captures:
-            each.stop(5)
+            each.stop(30)
 
 
 def test_who_waits_too_long_for_its_turn_tries_again_later(monkeypatch):
@@ -281,6 +281,6 @@ def test_slow_source_is_usable(start_capture):
     """A frame in three and a half seconds, read by a supervised capture."""
     with FakeCamera(http(pictures=[jpeg()], interval=3.5)) as camera:
         capture, ears = start_capture("slow", CameraSettings(source=f"http://{HOST}:{camera.port}/live"))
-        eventually(lambda: capture.check(time.monotonic()) or len(ears.frames) >= 6, 60, "frames", lambda: ears.said)
+        eventually(lambda: capture.check(time.monotonic()) or len(ears.frames) >= 6, 90, "frames", lambda: ears.said)
         capture.stop(5)
     assert ears.said == ["online"]

@@ -275,7 +275,7 @@ def test_dropped_copies_are_listed(tmp_path, finished):
 def test_without_the_extra_the_command_names_it():
     code = "import sys; sys.modules['keras'] = None; from trainer.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-c", code, "evaluate"], capture_output=True, text=True, timeout=60, env=ENVIRONMENT
+        [sys.executable, "-c", code, "evaluate"], capture_output=True, text=True, timeout=200, env=ENVIRONMENT
     )
     assert done.returncode == 2
     assert done.stderr == "emotion-trainer: keras not installed: pip install 'emotion-edge[trainer]'\n"
@@ -284,7 +284,7 @@ def test_without_the_extra_the_command_names_it():
 def test_command_says_nothing_but_its_own(finished, tmp_path):
     done = subprocess.run(
         [*COMMAND, "train", "--config", finished.config, "--data", tmp_path / "nowhere"],
-        capture_output=True, text=True, timeout=60, env=ENVIRONMENT,
+        capture_output=True, text=True, timeout=200, env=ENVIRONMENT,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stdout == ""

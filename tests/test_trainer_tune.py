@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -97,7 +98,12 @@ class Tune(Child):
 
     def children(self) -> list[int]:
         """Return its processes, without multiprocessing's own."""
-        return [pid for pid in descendants(self.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        found = []
+        for pid in descendants(self.pid):
+            with suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+                if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                    found.append(pid)
+        return found
 
 
 # --- the search space ---
@@ -258,29 +264,30 @@ def test_what_a_search_must_not_do_is_told_in_one_line(searched, tmp_path, drawn
     assert "pip install 'emotion-edge[trainer,ray]'" in one_line(invoke([*other, "--ray", "local"]))
 
 
+@pytest.mark.timeout(900)
 def test_killed_search_goes_on_and_no_trial_is_lost_or_counted_twice(parts, tmp_path, drawn):
     # Ctrl-C first, then SIGKILL of the search half-way through a trial, then SIGKILL of one of its processes.
     command = arguments(tmp_path, drawn, 2, **LONG)
     tune = parts.start(Tune(tmp_path, command))
-    eventually(lambda: tune.said("faces to train on") and tune.children(), 60, "process", tune.tail)
+    eventually(lambda: tune.said("faces to train on") and tune.children(), 150, "process", tune.tail)
     os.kill(tune.pid, signal.SIGINT)
-    assert tune.wait(30) == 130, tune.tail()
+    assert tune.wait(100) == 130, tune.tail()
     assert tune.said("interrupted after 0 of 2 trials")
     assert not tune.said("Traceback")
 
     tune.start()
     log = tmp_path / "search.sqlite3.trials/0000/log.jsonl"
-    eventually(log.is_file, 100, "trial half-way", tune.tail)
+    eventually(log.is_file, 200, "trial half-way", tune.tail)
     (child,) = tune.children()
     tune.kill()
-    eventually(lambda: not alive(child), 20, "end of its process")
+    eventually(lambda: not alive(child), 60, "end of its process")
     assert not (tmp_path / "best.jsonl").exists()
 
     tune.command += ["--jobs", "2"]
     tune.start()
-    eventually((tmp_path / "search.sqlite3.trials/0001").is_dir, 100, "trial in the second process", tune.tail)
+    eventually((tmp_path / "search.sqlite3.trials/0001").is_dir, 200, "trial in the second process", tune.tail)
     os.kill(tune.children()[1], signal.SIGKILL)
-    assert tune.wait(150) == 0, tune.tail()
+    assert tune.wait(300) == 0, tune.tail()
     assert tune.said("trial 0: was cut off; goes on")
     assert tune.said("was killed by SIGKILL", "begun again")
     assert not tune.said("Traceback")
@@ -291,15 +298,15 @@ def test_killed_search_goes_on_and_no_trial_is_lost_or_counted_twice(parts, tmp_
     assert 2 * LONG_EPOCHS - 3 <= len(epochs) <= 2 * LONG_EPOCHS
 
 
+@pytest.mark.timeout(900)
 def test_node_of_a_cluster_is_killed_and_no_trial_is_lost_or_counted_twice(parts, tmp_path, drawn):
     head = parts.start(RayNode(parts.folder("head")))
     other = parts.start(RayNode(parts.folder("other"), head))
     tune = parts.start(Tune(tmp_path, arguments(tmp_path, drawn, 3, "--ray", head.address, **LONG)))
+    # The head may be through with its trials before the other node has begun one.
     logs = "emotion-trial-*/log.jsonl"
-    eventually(
-        lambda: all([*node.temporary.glob(logs)] for node in (head, other)), 120, "trial on each node", tune.tail
-    )
+    eventually(lambda: [*other.temporary.glob(logs)], 200, "trial on the other node", tune.tail)
     other.kill()
-    assert tune.wait(150) == 0, tune.tail()
+    assert tune.wait(300) == 0, tune.tail()
     assert len([line for line in tune.lines() if "begun again" in line]) == 1, tune.tail()
     assert_all_done(tmp_path, 3)

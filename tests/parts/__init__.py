@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import random
 import shutil
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
+#: Ports that the system gives to nobody of itself, so many for each worker of pytest-xdist, and the next to look at.
+PORTS, OF_WORKER, WORKERS = 20_000, 1_500, 8
+_next_port = itertools.count(random.randrange(OF_WORKER))
 
 
 def free_port() -> int:
-    """Return a TCP port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of the loopback interface that nobody listens on, nor will before it is used.
+
+    A port that the system chooses could be given to another test until then.
+    """
+    first = PORTS + OF_WORKER * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % WORKERS)
+    while True:
+        port = first + next(_next_port) % OF_WORKER
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port))
+            return port
 
 
 def accepts(port: int) -> bool:

@@ -28,8 +28,8 @@ class Child:
     """
 
     name = "child"
-    start_timeout = 20.0
-    stop_timeout = 10.0
+    start_timeout = 60.0
+    stop_timeout = 30.0
 
     def __init__(self, command: Sequence[str], folder: Path, environment: dict[str, str] | None = None) -> None:
         self.command = list(command)

@@ -31,7 +31,7 @@ class Daemon(Child):
     """
 
     name = "daemon"
-    start_timeout = 30.0
+    start_timeout = 90.0
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Daemon(Child):
         try:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             with urllib.request.urlopen(
-                urllib.request.Request(self.address + path, headers=headers), timeout=5
+                urllib.request.Request(self.address + path, headers=headers), timeout=20
             ) as answer:
                 return answer.status, answer.read().decode() if read else ""
         except urllib.error.HTTPError as error:
@@ -83,11 +83,11 @@ class Daemon(Child):
         except OSError as error:
             return 0, str(error)
 
-    def wait_for_ready(self, timeout: float = 30) -> None:
+    def wait_for_ready(self, timeout: float = 60) -> None:
         """Wait until `/readyz` says 200."""
         eventually(lambda: self._still() and self.get("/readyz")[0] == 200, timeout, "ready daemon", self._why_not)
 
-    def wait_for_log(self, pattern: str, timeout: float = 10, start: int = 0) -> str:
+    def wait_for_log(self, pattern: str, timeout: float = 30, start: int = 0) -> str:
         """Return the first line of its log, from line `start` on, in which the pattern is found, waiting for it."""
         expression = re.compile(pattern)
         return eventually(

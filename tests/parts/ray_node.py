@@ -30,7 +30,7 @@ class RayNode(Child):
     """
 
     name = "ray"
-    start_timeout = 60.0
+    start_timeout = 120.0
 
     def __init__(self, folder: Path, head: RayNode | None = None) -> None:
         self.temporary = folder / "temporary"

@@ -126,7 +126,7 @@ class Subscriber:
         self, topic: str, payload: Any, *, qos: int = 1, retain: bool = False, properties: Properties | None = None
     ) -> None:
         """Send `payload` (bytes as they are, anything else as JSON) and wait until the broker has it."""
-        self._publish(topic, payload, qos, retain, properties).wait_for_publish(10)
+        self._publish(topic, payload, qos, retain, properties).wait_for_publish(30)
 
     def send(self, topic: str, payload: Any) -> None:
         """Send `payload` without waiting."""
@@ -139,14 +139,14 @@ class Subscriber:
         self._sent.add((topic, content.encode() if isinstance(content, str) else content))
         return self._client.publish(topic, content, qos, retain, properties)
 
-    def wait_subscribed(self, more_than: int = 0, timeout: float = 10) -> None:
+    def wait_subscribed(self, more_than: int = 0, timeout: float = 30) -> None:
         """Wait for the next confirmed subscription: `more_than` is the number of them before the broker went."""
         with self._changed:
             done = self._changed.wait_for(lambda: self._subscriptions > more_than, timeout)
         assert done, f"no subscription within {timeout:g} s: {self._refusal or 'no answer from the broker'}"
 
     def wait_for(
-        self, predicate: Callable[[Message], bool], timeout: float = 10, what: str = "such message", start: int = 0
+        self, predicate: Callable[[Message], bool], timeout: float = 30, what: str = "such message", start: int = 0
     ) -> Message:
         """Return the first message for which `predicate` holds, waiting up to `timeout` seconds for it.
 
@@ -172,7 +172,7 @@ class Subscriber:
                     raise AssertionError(f"no {what} within {timeout:g} s; the last messages were:\n{last or '  none'}")
                 self._changed.wait(left)
 
-    def wait_for_farewell(self, node: str = "test", timeout: float = 10) -> None:
+    def wait_for_farewell(self, node: str = "test", timeout: float = 30) -> None:
         """Wait for what a daemon says last when it stops: whatever it sent before is there by then."""
         farewell = {"state": "offline", "reason": "stopped"}
         self.wait_for(lambda m: m.topic.endswith(f"/{node}/status") and m.payload == farewell, timeout, "farewell")

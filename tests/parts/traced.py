@@ -38,7 +38,7 @@ class Written:
 class TracedDaemon(Daemon):
     """`emotion-edge run` under strace, which is a stranger to it: signals go to the daemon itself."""
 
-    start_timeout = 60.0
+    start_timeout = 120.0
 
     def __init__(self, config: dict[str, Any], folder: Path) -> None:
         super().__init__(config, folder)
@@ -90,7 +90,7 @@ class TracedDaemon(Daemon):
             sizes.append([path.stat().st_size for path in sorted(self.folder.glob("trace.*"))])
             return len(sizes) > 5 and sizes[-1] == sizes[-6]
 
-        eventually(same, 10, "end of the trace")
+        eventually(same, 30, "end of the trace")
         return code
 
 
