@@ -152,11 +152,9 @@ def _fill(file: Path) -> None:
 
 
 def _no_folder(folder: Path) -> Iterator[Row]:
-    """Where the folder should be is a file, which stops root too."""
+    """Nothing can be written where the outbox is to be, not even by root."""
     with Delivery(folder) as run:
-        blocked = run.daemon.folder / "state"
-        blocked.parent.mkdir(parents=True)
-        blocked.write_text("a file where the folder should be")
+        run.daemon.config["outbox"] = {"path": "/proc/outbox.db"}
         with run.daemon as daemon:
             daemon.wait_for_log("events wait in memory", 30)
             run.wait_made(20)
