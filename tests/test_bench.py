@@ -1,7 +1,10 @@
 """`emotion-edge bench`: what it measures, with short turns; how fast a machine is, is judged by nobody here."""
 
+import io
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,12 +12,14 @@ import pytest
 from click.testing import CliRunner
 
 import edge.bench.command
+import edge.bench.daemon
+import edge.bench.rig
 import edge.bench.rows
 import edge.bench.sustained
 from edge.bench.daemon import bench_daemon
 from edge.bench.rig import CLIP, SETTINGS, STAGES, WARM, BenchError, MeasuredAnalyser, Moment, Rig
 from edge.bench.rows import BARS, MEASUREMENTS, cost_of_one, detection, differences, memory, start, work
-from edge.bench.sustained import RATE, sustained
+from edge.bench.sustained import LONGEST, MOST, RATE, sustained
 from edge.cli import cli
 from edge.events import Box
 from edge.sources.file import FileSource
@@ -176,6 +181,75 @@ def test_fewer_cameras_are_tried_until_all_frames_are_analysed(monkeypatch):
     assert str(answer).startswith("this machine sustains 1 camera of 1280×720 at 7.25 frames a second")
 
 
+class Slow:
+    """A clock that goes on by waits alone, each as long as it may be; a daemon and its answers are as slow."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def perf_counter(self):
+        return self.now
+
+    process_time = perf_counter
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+    def poll(self):
+        """Run, as a process."""
+
+    terminate = kill = poll
+
+    def wait(self, timeout=0.0):
+        """End, as a process, not by itself."""
+        self.now += timeout
+        if timeout:
+            raise subprocess.TimeoutExpired("daemon", timeout)
+
+    def open(self, _address, timeout):
+        """Answer what is asked over HTTP: frames come at the last moment."""
+        self.now += timeout
+        if self.now < edge.bench.daemon.START_TIMEOUT:
+            raise TimeoutError
+        return io.BytesIO(b'emotion_edge_frames_analysed_total{camera="1"} 1')
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    clock = Slow()
+    for module in (edge.bench.daemon, edge.bench.rig, edge.bench.sustained):
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(edge.bench.daemon, "DIRECTLY", clock)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: clock)
+    return clock
+
+
+def test_the_line_is_there_within_four_minutes_however_slow_everything_is(slow, monkeypatch):
+    monkeypatch.setattr(Rig, "_frames", lambda _: 0.0)
+    Rig(1, 0.0).measure(edge.bench.sustained.ESTIMATE)
+    estimate = slow.now + MOST * edge.bench.rig.STOP_READING + edge.bench.rig.STOP_WORKERS
+    slow.now = 0.0
+    edge.bench.sustained._trial(1)
+    assert slow.now > edge.bench.daemon.START_TIMEOUT + edge.bench.daemon.STOP_TIMEOUT
+    assert max(estimate, LONGEST) + slow.now <= 4 * 60
+
+
+def test_no_trial_begins_when_it_is_too_late_for_one(slow, monkeypatch):
+    began = []
+
+    def trial(_cameras):
+        began.append(slow.now)
+        slow.now += LONGEST / 5 + 1
+        return 0.97 * RATE
+
+    monkeypatch.setattr(Rig, "measure", lambda *_: moment(frames=MOST * RATE, processor=2.0, detect=1.0))
+    monkeypatch.setattr(edge.bench.sustained, "_trial", trial)
+    *_, answer = sustained()
+    assert len(began) == 5
+    assert max(began) < LONGEST
+    assert (answer.cameras, answer.rate) == (MOST - 4, 0.97 * RATE), "what the last trial showed"
+
+
 def test_command_prints_one_line_and_rows_not_run_are_absent(monkeypatch):
     monkeypatch.setattr(edge.bench.sustained, "ESTIMATE", 0.5)
     monkeypatch.setattr(edge.bench.sustained, "SETTLE", 0.2)
@@ -189,6 +263,16 @@ def test_command_prints_one_line_and_rows_not_run_are_absent(monkeypatch):
     assert plain.stderr == ""
     document = json.loads(CliRunner().invoke(cli, ["bench", "--json"]).stdout)
     assert document.keys() == {"cameras", "frames_per_second", "limited_by"}
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_shows_on_a_terminal_and_nowhere_else(monkeypatch, terminal):
+    said = io.StringIO()
+    monkeypatch.setattr(said, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stderr", said)
+    assert list(edge.bench.command._steps("cameras", lambda: iter([None, "answer"]), 4)) == [None, "answer"]
+    shown = [f"{share}%" for share in (0, 25, 50, 100)]
+    assert [share for share in shown if share in said.getvalue()] == (shown if terminal else [])
 
 
 def test_full_prints_every_row_with_its_bar(monkeypatch):

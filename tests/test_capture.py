@@ -89,11 +89,11 @@ def capture(monkeypatch):
     started = []
     monkeypatch.setattr(edge.patience, "BACK_OFF", (0.01, 0.02))
 
-    def start(*scripts, keep_all=False, kept=lambda _frame: True):
+    def start(*scripts, keep_all=False, kept=lambda _frame: True, source="0"):
         sources = list(scripts)
         ears = Ears(kept)
         slot = Slot(keep_all, lambda: None, lambda: None)
-        taker = Capture("test", CameraSettings(source="0"), slot, ears, lambda *_: sources.pop(0))
+        taker = Capture("test", CameraSettings(source=source), slot, ears, lambda *_: sources.pop(0))
         taker.start()
         started.append((taker, scripts))
         return taker, ears
@@ -113,15 +113,16 @@ def test_lost_source_is_opened_again(capture):
     assert (script.opened, script.closed) == (2, 1)
 
 
-def test_time_outs_that_hold_are_logged_once(capture, caplog):
+@pytest.mark.parametrize(("source", "seconds"), [("0", 20), ("rtsp://door/1", 5), ("http://door/live", 5)])
+def test_time_outs_that_hold_are_logged_once(capture, caplog, source, seconds):
     caplog.set_level("INFO")
     lost = CaptureError("ended", "gone")
-    _, ears = capture(Script([1, lost, 2, lost, 3]))
+    _, ears = capture(Script([1, lost, 2, lost, 3]), source=source)
     eventually(lambda: ears.frames == [1, 2, 3], 20, "frames after two losses")
     (said,) = (record.message for record in caplog.records if "time-outs" in record.message)
     assert said == (
-        "camera test: time-outs: 20 s to open; stalled after 3 s or 5 frame intervals without a frame, whichever is "
-        "longer, 8 s until the rate is known"
+        f"camera test: time-outs: {seconds} s to open; stalled after 3 s or 5 frame intervals without a frame, "
+        "whichever is longer, 8 s until the rate is known"
     )
 
 

@@ -5,11 +5,11 @@ import time
 import pytest
 
 import edge.patience
-from tests.parts import eventually
+from tests.parts import HOST, eventually
 from tests.parts.camera import FakeCamera, read_request, silent
-from tests.parts.leaks import HEAD, PART, descriptors, left_by_flaps, start_capture, threads
+from tests.parts.leaks import HEAD, PART, descriptors, left_by_flaps, left_by_rtsp_flaps, start_capture, threads
 
-FLAPS, FREEZES = 200, 20
+FLAPS, RTSP_FLAPS, FREEZES = 200, 100, 20
 
 
 async def freeze(reader, writer):
@@ -25,8 +25,8 @@ def capture():
     """Start the capture of a camera; stopped with the test."""
     started = []
 
-    def start(port):
-        started.append(start_capture(port))
+    def start(source):
+        started.append(start_capture(source))
         return started[-1]
 
     yield start
@@ -41,13 +41,20 @@ def test_two_hundred_flaps_leave_nothing(figure):
     assert left.memory <= 1 << 20
 
 
+def test_a_hundred_flaps_at_an_rtsp_server_leave_nothing(figure, tmp_path):
+    left = left_by_rtsp_flaps(RTSP_FLAPS, tmp_path)
+    figure(f"capture: {RTSP_FLAPS} reconnects over RTSP grow the process by {left.memory / 1024:.0f} KiB")
+    assert (left.descriptors, left.threads) == (0, 0)
+    assert left.memory <= 1 << 20
+
+
 def test_many_freezes_leave_nothing(capture, monkeypatch):
     """The thread blocked in OpenCV is given up at once, and ends when OpenCV's own time-out does."""
     monkeypatch.setattr(edge.patience, "BACK_OFF", (0.001,))
     monkeypatch.setattr(edge.patience, "FIRST_FRAMES", 1.0)
     monkeypatch.setattr(edge.patience, "LEAST_STALL", 0.3)
     with FakeCamera(freeze) as camera:
-        taker, ears = capture(camera.port)
+        taker, ears = capture(f"http://{HOST}:{camera.port}/live")
         eventually(lambda: ears.came >= 1, 60, "first frames")
         before = threads(), descriptors()
         most, replaced = 0, 0

@@ -1,5 +1,6 @@
 """What those who carry on are told: that it names what there is."""
 
+import ast
 import re
 
 import pytest
@@ -21,6 +22,26 @@ def test_targets_of_make_exist(name):
     targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.M))
     named = set(re.findall(r"(?:`|^    )make ([a-z0-9]+)", (ROOT / name).read_text(), re.M))
     assert named <= targets
+
+
+def test_the_broad_excepts_of_the_daemon_are_the_supervision_points_that_are_named():
+    found = {point for path in (ROOT / "edge").rglob("*.py") for point in broad_excepts(ast.parse(path.read_text()))}
+    (named,) = re.findall(r"\*\*Supervision points\*\*.*?\n\n", (ROOT / "ARCHITECTURE.md").read_text(), re.S)
+    assert found == set(re.findall(r"`(\w+\.\w+)`", named))
+
+
+def broad_excepts(node, inside=()):
+    """Yield the names of what catches, or suppresses, any exception below a node."""
+    inside = (*inside, node.name) if isinstance(node, ast.ClassDef | ast.FunctionDef) else inside
+    caught = []
+    if isinstance(node, ast.ExceptHandler):
+        caught = ["BaseException"] if node.type is None else ast.unparse(node.type).strip("()").split(", ")
+    elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress"):
+        caught = [ast.unparse(argument) for argument in node.args]
+    if {"Exception", "BaseException"} & set(caught):
+        yield ".".join(inside)
+    for child in ast.iter_child_nodes(node):
+        yield from broad_excepts(child, inside)
 
 
 def test_hooks_run_what_make_test_installs():

@@ -1,6 +1,7 @@
 """Network streams: real RTSP, MJPEG over HTTP from a small server, both with TLS."""
 
 import os
+import re
 import threading
 import time
 from contextlib import ExitStack, closing
@@ -18,6 +19,7 @@ from edge.settings import CameraSettings
 from edge.sources.network import OPTIONS, NetworkSource
 from tests.parts import HOST, eventually, free_port
 from tests.parts.camera import Authority, FakeCamera, hang_up, http, jpeg, relay, silent
+from tests.parts.line import Line
 
 PATIENCE = 8.0
 
@@ -110,6 +112,17 @@ def test_login_with_special_characters_reaches_the_camera():
         with pytest.raises(CaptureError) as caught:
             opened(f"http://{HOST}:{camera.port}/live", username="me@home", password="wrong")
     assert caught.value.reason == "unreadable", "OpenCV does not say why"
+
+
+@pytest.mark.usefixtures("clip")
+def test_rtsp_is_over_tcp(rtsp_server, monkeypatch):
+    answers = bytearray()
+    line = Line(rtsp_server.port)
+    monkeypatch.setattr(line, "answered", answers.extend)
+    with line, opened(rtsp_server.url("clip.mp4", line.port)) as stream:
+        assert stream.read().image.size
+    assert re.findall(rb"Transport: ([^;]*)", answers) == [b"RTP/AVP/TCP"]
+    assert b"RTSP/1.0 4" not in answers, "nothing else was asked for first"
 
 
 @pytest.mark.usefixtures("clip")

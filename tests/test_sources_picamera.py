@@ -132,6 +132,13 @@ def test_python_without_picamera2_says_what_to_install():
     assert (error.reason, "python3-picamera2" in str(error)) == ("unreadable", True)
 
 
+def test_variables_that_lead_to_our_packages_do_not_reach_the_child(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", "/where/our/numpy/is")
+    leads = "any(name.startswith('PYTHON') for name in os.environ)"
+    with opened([sys.executable, "-c", f"import os; os._exit({leads})"]) as camera:
+        assert "exit code 0" in str(fails(camera))
+
+
 def test_missing_python_says_so():
     with pytest.raises(CaptureError, match="No such file"):
         opened(["/no/such/python"])

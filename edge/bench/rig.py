@@ -28,7 +28,8 @@ SETTINGS = DetectorSettings()
 STAGES = ("capture", "detect", "regions", "classify")
 #: So many frames are not measured: the workers load their networks with the first ones.
 WARM = 30
-PATIENCE = 120.0
+#: Seconds that a clip, those first frames, a camera's end and that of the workers may take.
+PATIENCE, WARM_UP, STOP_READING, STOP_WORKERS = 120.0, 30.0, 1.0, 10.0
 
 
 class BenchError(RuntimeError):
@@ -171,8 +172,8 @@ class Rig:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for camera in self._cameras:
-            camera.stop_reading(1.0)
-        self._pipeline.stop(PATIENCE)
+            camera.stop_reading(STOP_READING)
+        self._pipeline.stop(STOP_WORKERS)
         for camera in self._cameras:
             camera.stop()
 
@@ -187,7 +188,7 @@ class Rig:
             BenchError: the analysis fails.
         """
         warm = WARM * len(self._cameras)
-        self._wait(lambda: self._frames() >= warm, PATIENCE)
+        self._wait(lambda: self._frames() >= warm, WARM_UP)
         first = self.now()
         self._wait(self._ended, seconds)
         if self._pipeline.failed.is_set() or any(self._metrics.lost(camera.name) for camera in self._cameras):

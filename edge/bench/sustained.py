@@ -14,8 +14,9 @@ from edge.bench.rig import CLIP, SETTINGS, Rig
 RATE, SIZE = 15.0, "1280×720"
 #: Seconds that the estimate and each trial take; a trial's first seconds are not counted.
 ESTIMATE, TRIAL, SETTLE = 15.0, 15.0, 4.0
-#: No further trial begins after so many seconds, and no more cameras are tried.
-LONGEST, MOST = 150.0, 32
+#: No further trial begins after so many seconds, so that the slowest ends within four minutes, and no more cameras are
+#: tried.
+LONGEST, MOST = 120.0, 32
 #: Share of the frames that must be analysed.
 ENOUGH = 0.98
 #: What a stage's name means to a user.

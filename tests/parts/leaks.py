@@ -10,12 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
+
 import edge.patience
+from deploy.demo.encode import write_clip
 from edge.capture import Capture
 from edge.frames import Frame, Reason, Slot
 from edge.settings import CameraSettings
 from tests.parts import HOST, eventually
 from tests.parts.camera import BOUNDARY, FakeCamera, jpeg, read_request
+from tests.parts.rtsp import RtspServer
 
 #: So often a camera comes before anything is measured: the first times take memory that is used again.
 WARM = 30
@@ -49,8 +53,8 @@ class Ears:
         return frame
 
     def reopened(self) -> None:
-        """Fail: only a stream with a clock falls behind."""
-        raise AssertionError("HTTP has no clock")
+        """Fail: no stream here lasts long enough to fall behind."""
+        raise AssertionError("fell behind")
 
     def online(self) -> None:
         """Count."""
@@ -85,23 +89,42 @@ def resident() -> int:
     return int(fields["VmRSS"].split()[0]) * 1024
 
 
-def start_capture(port: int) -> tuple[Capture, Ears]:
-    """Start the capture of a camera with MJPEG at that port."""
+def start_capture(source: str) -> tuple[Capture, Ears]:
+    """Start the capture of a camera at that address."""
     ears = Ears()
-    settings = CameraSettings(source=f"http://{HOST}:{port}/live")
-    capture = Capture("test", settings, Slot(False, lambda: None, lambda: None), ears)
+    capture = Capture("test", CameraSettings(source=source), Slot(False, lambda: None, lambda: None), ears)
     capture.start()
     return capture, ears
 
 
 def left_by_flaps(count: int) -> Left:
-    """Return what so many reconnects to a camera that hangs up leave behind."""
-    with patch.object(edge.patience, "BACK_OFF", (0.001,)), FakeCamera(flap) as camera:
-        capture, ears = start_capture(camera.port)
+    """Return what so many reconnects to a camera with MJPEG over HTTP that hangs up leave behind."""
+    with FakeCamera(flap) as camera:
+        return _left_by(f"http://{HOST}:{camera.port}/live", count)
+
+
+def left_by_rtsp_flaps(count: int, folder: Path) -> Left:
+    """Return what so many reconnects to an RTSP server, each stream of which is soon over, leave behind.
+
+    Args:
+        count: of them.
+        folder: for the server.
+    """
+    clips = folder / "clips"
+    clips.mkdir()
+    pictures = (np.full((120, 160, 3), 20 * number, np.uint8) for number in range(4))
+    write_clip(clips / "clip.mp4", pictures, 100, quality=18, preset="veryfast")
+    with RtspServer(clips, folder / "rtsp") as server:
+        return _left_by(server.url("clip.mp4", loop=False), count)
+
+
+def _left_by(source: str, count: int) -> Left:
+    with patch.object(edge.patience, "BACK_OFF", (0.001,)):
+        capture, ears = start_capture(source)
         eventually(lambda: ears.came >= 1, 60, "first frames", lambda: ears.reasons[-3:])
         capture.stop(10)
         stopped = descriptors(), threads()
-        capture, ears = start_capture(camera.port)
+        capture, ears = start_capture(source)
         try:
             eventually(lambda: ears.came >= WARM, 60, "warm capture", lambda: ears.reasons[-3:])
             before = resident()
