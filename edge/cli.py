@@ -33,7 +33,7 @@ from edge.replay import ReplayError, replay_settings
 from edge.replay import replay as play
 from edge.service import Service
 from edge.settings import Settings, SettingsError, without_effect
-from edge.settings_file import load_settings, place, with_place
+from edge.settings_file import load_settings, with_place
 from edge.settings_schema import shipped
 from edge.store import OutboxBusyError, UnreadableError, look_where_it_will_be
 from edge.terminal import shown
@@ -141,14 +141,14 @@ def _run(service: Service, settings: Settings, demo: bool) -> int:
 @cli.command()
 @click.argument("config", type=click.Path(path_type=Path))
 def check(config: Path) -> None:
-    """Check a settings file and the models it names; says file, line and key of a mistake."""
+    """Check a settings file and the files it names; says file, line and key of a mistake."""
     settings = load_settings(config)
     with placed(config):
         if settings.mqtt.tls is not None:
             tls_context(settings.mqtt.tls)
         bundle = read_bundle(settings.model)
         read_detector(settings.detector.model)
-        _check_outbox(settings.outbox.path, place(config, "outbox", "path"))
+        _check_outbox(settings.outbox.path, config)
     if note := without_effect(settings):
         click.echo(with_place(config, note), err=True)
     cameras = ", ".join(settings.cameras)
@@ -156,15 +156,16 @@ def check(config: Path) -> None:
     click.echo(shown(f"{config}: good; node {settings.node}, cameras {cameras}, model {model}"))
 
 
-def _check_outbox(path: Path, where: str) -> None:
+def _check_outbox(path: Path, config: Path) -> None:
     try:
         look_where_it_will_be(path)
     except OutboxBusyError:
         raise
     except PermissionError as error:  # no mistake if the daemon is another user's
-        click.echo(shown(f"{where}: {path}: {error.strerror}; the user that runs the daemon must be able to"), err=True)
+        note = f"outbox.path: {path}: {error.strerror}; the user that runs the daemon must be able to"
+        click.echo(shown(with_place(config, note)), err=True)
     except OSError as error:
-        raise SettingsError(f"{where}: {path}: {error.strerror}; name a file elsewhere") from None
+        raise SettingsError(f"outbox.path: {path}: {error.strerror}; name a file elsewhere") from None
 
 
 @cli.command()

@@ -32,9 +32,12 @@ def no_authority(path: Path) -> str:
 
 def no_camera(device: str) -> str:
     """Look whether a device is one of a camera; one that is not there may be plugged in later."""
-    if sys.platform != "linux" or not os.path.exists(device):
+    if sys.platform != "linux":
         return ""
-    found = os.stat(device)
+    try:
+        found = os.stat(device)
+    except OSError:
+        return ""
     if stat.S_ISCHR(found.st_mode) and os.major(found.st_rdev) == VIDEO:
         return ""
     return f"{device}: is no camera; v4l2-ctl --list-devices names those that are"

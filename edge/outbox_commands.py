@@ -79,10 +79,10 @@ def drain(config: Path, timeout: float) -> None:
     queue = Outbox(
         settings.outbox.path, durability=settings.outbox.durability, most_bytes=sys.maxsize, most_seconds=float("inf")
     )
-    with placed(config):
-        queue.start(keep_events=settings.privacy != "aggregate")
     metrics = Metrics(settings.node, __version__)
-    publisher = Publisher(settings.mqtt, settings.node, queue, metrics, cameras=settings.cameras)
+    with placed(config):
+        publisher = Publisher(settings.mqtt, settings.node, queue, metrics, cameras=settings.cameras)
+        queue.start(keep_events=settings.privacy != "aggregate")
     publisher.start()
     queue.wait_empty(timeout)
     left = publisher.stop(STOP)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ def load_settings(path: Path) -> Settings:
     """Read and check a settings file. Relative paths in it count from the file's folder.
 
     Raises:
-        SettingsError: the file is missing, no YAML, or has a wrong key or value, or a camera's file is missing.
+        SettingsError: the file is missing, no YAML, or has a wrong key or value, or names a file that is missing or
+            cannot be what it is named for.
     """
     root, content = _parse(path)
     if not isinstance(content, dict):
@@ -60,20 +62,19 @@ def load_settings(path: Path) -> Settings:
     return settings
 
 
-def place(path: Path, *keys: str) -> str:
-    """Return where in a settings file that was loaded a key stands, for the beginning of a message about it."""
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    return shown(f"{path}:{_line(root, list(keys))}: {'.'.join(keys)}")
-
-
 def with_place(path: Path | None, message: str) -> str:
     """Return a message that begins with a key, such as `metrics.port: …`, with file and line of the key before it.
 
-    A message that begins otherwise comes back as it is, as do all without a settings file.
+    A message that begins otherwise comes back as it is, as do all without a settings file that can be read.
     """
     key, colon, text = message.partition(": ")
-    names = key.split(".")
-    return f"{place(path, *names)}: {text}" if path and colon and names[0] in Settings.model_fields else message
+    if path is None or not colon or key.split(".")[0] not in Settings.model_fields:
+        return message
+    with contextlib.suppress(OSError, ValueError, yaml.YAMLError):  # it may have changed since it was loaded
+        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        where = shown(f"{path}:{_line(root, key.split('.'))}: {key}")
+        return f"{where}: {text}"
+    return message
 
 
 def _parse(path: Path) -> tuple[yaml.Node | None, Any]:

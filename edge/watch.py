@@ -31,6 +31,7 @@ from edge.client import (
 from edge.config_option import config_option
 from edge.demo import event_line
 from edge.events import decode_event
+from edge.placed import placed
 from edge.settings import MqttSettings
 from edge.settings_file import load_settings
 from edge.terminal import shown
@@ -60,7 +61,7 @@ def watch(config: Path, node: str | None, every: bool, as_json: bool) -> None:
     settings = load_settings(config)
     colour = False if os.environ.get("NO_COLOR") else None  # click leaves colours out where nobody would see them
     topic = f"{settings.mqtt.base}/{'+' if every else node or settings.node}/+/event"
-    with contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), placed(config):
         for payload in once(follow(settings.mqtt, topic, lambda line: click.echo(line, err=True))):
             line = json.dumps(payload) if as_json else readable(payload, with_node=every)
             click.echo(click.style(line, fg=None if as_json else COLOURS.get(str(payload.get("type")))), color=colour)

@@ -141,10 +141,6 @@ def _switch_is(state: str, states: States) -> bool:
     return bool(states[PAUSED]["state"] == state)
 
 
-def _listed(states: dict[str, str]) -> str:
-    return ", ".join(f"{name} {state}" for name, state in sorted(states.items()))
-
-
 def environment() -> Path:
     """Return the Python of an environment with Home Assistant, made if there is none yet."""
     python, done = HOME / "bin" / "python", HOME / "installed"

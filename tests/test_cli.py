@@ -349,6 +349,13 @@ def test_check_refuses_an_outbox_where_nobody_can_write(config, name):
     ]
 
 
+def test_a_settings_file_with_the_name_of_a_key_is_named_once(config, tmp_path, monkeypatch):
+    config(outbox={"path": "/proc/x.db"}).rename(tmp_path / "outbox.yaml")
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["check", "outbox.yaml"])
+    assert str(result.exception).startswith("outbox.yaml:5: outbox.path: /proc/x.db: ")
+
+
 def test_faces_that_privacy_forbids_are_said_to_have_no_effect(config):
     cameras = {name: {"source": 0, "faces": True} for name in ("door", "yard")}
     path = config(cameras=cameras, privacy="aggregate", model="none.tflite")

@@ -173,11 +173,16 @@ def test_check_looks_at_certificates(tmp_path):
     assert isinstance(result.exception, SettingsError)
     place = f"{tmp_path / 'edge.yaml'}:2: mqtt.tls.ca: {tmp_path / 'x.pem'}: "
     assert str(result.exception) == f"{place}holds no certificate; name the authority's as a PEM file"
-    (tmp_path / "edge.yaml").write_text(
-        "cameras: {door: {source: 0}}\nmqtt:\n  tls: {certificate: x.pem, key: x.pem}\n"
-    )
-    result = CliRunner().invoke(cli, ["check", str(tmp_path / "edge.yaml")])
-    assert str(result.exception).startswith(f"{tmp_path / 'edge.yaml'}:3: mqtt.tls: {tmp_path / 'x.pem'}, ")
+
+
+@pytest.mark.parametrize("command", [["check"], ["watch", "--config"], ["outbox", "drain", "--config"]])
+def test_a_certificate_without_a_good_key_is_named_with_its_place(tmp_path, command):
+    (tmp_path / "x.pem").write_text("no certificate")
+    path = tmp_path / "edge.yaml"
+    tls = "mqtt:\n  tls: {certificate: x.pem, key: x.pem}\n"
+    path.write_text("cameras: {door: {source: 0}}\noutbox: {path: outbox.db}\n" + tls)
+    result = CliRunner().invoke(cli, [*command, str(path)])
+    assert str(result.exception).startswith(f"{path}:4: mqtt.tls: {tmp_path / 'x.pem'}, ")
 
 
 def test_key_with_a_passphrase_asks_nobody(authority, tmp_path):

@@ -409,6 +409,9 @@ def test_a_message_gets_the_place_of_its_key(tmp_path):
     assert with_place(path, "outbox.path: x") == f"{path}:1: outbox.path: x"
     assert with_place(path, "something: else") == "something: else"
     assert with_place(None, "metrics.port: taken") == "metrics.port: taken"
+    path.write_text("cameras: [")  # since it was loaded
+    for changed in (path, tmp_path / "gone.yaml"):
+        assert with_place(changed, "metrics.port: taken") == "metrics.port: taken"
 
 
 def test_addresses_of_version_6(load):
