@@ -108,7 +108,8 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
         _warn(settings, named)
         try:
             with placed(named):
-                service = Service(settings, _print_event if print_events or demo else None, reread if named else None)
+                published = _print_event if print_events or demo else None
+                service = Service(settings, published, reread if named else None, named)
                 code = _run(service, settings, demo)
         except MENDABLE as error:
             for line in str(error).splitlines():

@@ -109,7 +109,7 @@ def tls_context(settings: MqttTlsSettings) -> ssl.SSLContext:
 def _why(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return f"cannot be used ({error.reason or error})"
-    return str(error.strerror)
+    return "this user may not read it" if isinstance(error, PermissionError) else str(error.strerror)
 
 
 def connection_failure(error: Exception, encrypted: bool) -> str:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import cv2
 
@@ -26,6 +27,7 @@ from edge.model import ModelFile
 from edge.mqtt import Publisher, clear_removed_cameras, listen_for_commands
 from edge.outbox import Outbox
 from edge.pipeline import Analyser, Pipeline
+from edge.placed import placed
 from edge.preview.pages import Preview
 from edge.settings import Settings, SettingsError
 from edge.signals import Signals
@@ -52,6 +54,7 @@ class Service:
         settings: what it is told.
         published: called with each event that the broker acknowledged.
         reread: reads the settings again, on SIGHUP.
+        config: the file that they are read from, for messages about it.
 
     Attributes:
         successor: the daemon with other settings that is to run now; none if the end was meant.
@@ -66,11 +69,13 @@ class Service:
         settings: Settings,
         published: Callable[[Event], None] | None = None,
         reread: Callable[[], Settings] | None = None,
+        config: Path | None = None,
     ) -> None:
         self.successor: Service | None = None
         self._settings = settings
         self._published = published
         self._reread = reread
+        self._config = config
         self._model = ModelFile(settings.model)
         self._keep = settings.detector.keep
         self._yunet = read_detector(settings.detector.model)
@@ -220,17 +225,21 @@ class Service:
     def _check_settings(self) -> None:
         """Go on with the settings file as it is now, if that can be used."""
         try:
-            new = self._reread() if self._reread else self._settings
-            found = changes(self._settings, new)
-            if found.everything:
-                self._prepare_successor(new, found.everything)
-            elif new != self._settings:
-                self._apply(new, found)
-            else:
-                log.info("settings: nothing has changed")
+            with placed(self._config):
+                self._change(self._reread() if self._reread else self._settings)
         except (SettingsError, BundleError, DetectorError, HttpError, OutboxBusyError) as error:
             for line in str(error).splitlines():
                 log.error("settings: %s; the old ones go on", line)
+
+    def _change(self, new: Settings) -> None:
+        """Go on with other settings, in whichever way they allow."""
+        found = changes(self._settings, new)
+        if found.everything:
+            self._prepare_successor(new, found.everything)
+        elif new != self._settings:
+            self._apply(new, found)
+        else:
+            log.info("settings: nothing has changed")
 
     def _prepare_successor(self, new: Settings, keys: tuple[str, ...]) -> None:
         """Make the daemon of settings that need a new start of everything; raises what keeps it from starting."""
@@ -242,7 +251,7 @@ class Service:
             trial = HttpServer(where, self._metrics.text, self.progress, self._ready)
             trial.start()
             trial.stop()
-        successor = Service(new, self._published, self._reread)
+        successor = Service(new, self._published, self._reread, self._config)
         successor._stopping, successor._signals = self._stopping, self._signals  # a signal in between is for it too
         if new.outbox.path.resolve() != self._settings.outbox.path.resolve():
             successor._outbox.claim()

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
 from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.metrics import Metrics
@@ -28,7 +27,6 @@ TOLERANCE = 0.5
 LEAST_RATIO = 2.0
 
 
-@pytest.mark.timeout(600)
 def test_cheap_looks_on_composed_scenes(tmp_path: Path, figure: Callable[[str], None]) -> None:
     """Four moving faces at a time that come and go, each in view for 5 s and of another expression after half of it.
 
@@ -50,7 +48,6 @@ def test_cheap_looks_on_composed_scenes(tmp_path: Path, figure: Callable[[str], 
     assert every.detection / shipped.detection >= LEAST_RATIO
 
 
-@pytest.mark.timeout(600)
 def test_cheap_looks_on_recorded_people(figure: Callable[[str], None]) -> None:
     """As they were recorded, once through."""
     found = of = 0

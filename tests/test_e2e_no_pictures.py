@@ -12,7 +12,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pytest
 
 from edge.demo import CLIP
 from edge.faces import Image
@@ -66,7 +65,6 @@ def look(daemon: TracedDaemon, camera: str) -> bytes:
         return b""
 
 
-@pytest.mark.timeout(600)
 def test_no_picture_is_written_or_sent_but_to_who_looks(
     parts: Parts, broker: Mosquitto, subscriber: Subscriber, tmp_path: Path
 ) -> None:

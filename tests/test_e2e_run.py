@@ -51,7 +51,7 @@ def ended() -> Iterator[list[subprocess.Popen[bytes]]]:
 
 
 #: Seconds that Ctrl-C may take, and how often a busy machine may try.
-SOON, TRIES = 2.0, 5
+SOON, TRIES = 2.0, 3
 
 
 @pytest.mark.parametrize("own_broker", [False, True], ids=["embedded broker", "own broker"])

@@ -29,7 +29,6 @@ LEAST_CORRECT = 0.70
 
 
 @pytest.mark.long
-@pytest.mark.timeout(600)
 def test_every_known_face_gives_a_start_and_its_end(
     broker: Mosquitto,
     subscriber: Subscriber,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -72,7 +71,6 @@ def command_lines() -> str:
     return "\n".join(found)
 
 
-@pytest.mark.timeout(600)
 @given(passwords=st.lists(SECRETS, min_size=CAMERAS, max_size=CAMERAS, unique=True), broker=PLAIN, token=TOKENS)
 @settings(max_examples=3, phases=[Phase.generate], suppress_health_check=ALLOWED)
 def test_no_secret_comes_out(parts: Parts, passwords: list[str], broker: str, token: str) -> None:

@@ -172,7 +172,6 @@ def statuses(answer: bytes) -> list[int]:
     return [int(status) for status in found if status != b"100"]
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("token", [None, TOKEN], ids=["open", "with a token"])
 def test_requests_that_nobody_would_send(
     token: str | None, caplog: pytest.LogCaptureFixture, figure: Callable[[str], None]

@@ -79,8 +79,8 @@ def _connect(settings: MqttSettings, host: str, port: int) -> None:
     except ConnectionRefusedError:
         raise _StepError("nobody listens there", "start the broker, or mend mqtt.port") from None
     except OSError as error:
-        text = connection_failure(error, settings.tls is not None)
-        raise _StepError(text, "mend mqtt.host, mqtt.port and mqtt.tls") from None
+        text, _, remedy = connection_failure(error, settings.tls is not None).rpartition(" (")
+        raise _StepError(text, remedy.removesuffix(")")) from None
 
 
 def _publish(settings: MqttSettings, node: str, host: str, port: int) -> str:
