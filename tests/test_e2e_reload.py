@@ -140,7 +140,8 @@ def test_an_outbox_file_of_another_daemon_changes_nothing(
     daemon.config = {**good, "outbox": {"path": str(taken)}}
     start = reload(daemon)
     line = daemon.wait_for_log("another emotion-edge uses it", start=start)
-    assert line.startswith(f"ERROR settings: outbox.path: {taken}: ")
+    number = 1 + next(n for n, each in enumerate(daemon.path.read_text().splitlines()) if "path:" in each)
+    assert line.startswith(f"ERROR settings: {daemon.path}:{number}: outbox.path: {taken}: ")
     assert line.endswith("; the old ones go on")
     captured = daemon.value(CAPTURED)
     eventually(lambda: daemon.value(CAPTURED) > captured, 30, "frames")
