@@ -466,7 +466,7 @@ def test_demo_leaves_the_outbox_of_a_daemon_alone(config, tmp_path, monkeypatch,
     class Ends:
         successor = None
 
-        def __init__(self, settings, _published, reread):
+        def __init__(self, settings, _published, reread, _config):
             used.extend([settings.outbox.path, *([reread().outbox.path] if reread else [])])
             assert used[0].parent.is_dir()
 
