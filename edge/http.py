@@ -91,8 +91,9 @@ class HttpServer:
             raise HttpError(f"metrics.host: {self._settings.host}: no such address; name one of this machine") from None
         except OSError as error:
             self._close()
-            key = "host" if error.errno == errno.EADDRNOTAVAIL else "port"
-            raise HttpError(f"metrics.{key}: {where}: {error.strerror}; choose another {key}") from None
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise HttpError(f"metrics.host: {self._settings.host}: {error.strerror}; choose another host") from None
+            raise HttpError(f"metrics.port: {where}: {error.strerror}; choose another port") from None
         for server in self._servers():
             server.channel_class = Connection
         if self._preview:

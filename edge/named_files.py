@@ -49,7 +49,7 @@ def no_place_for_outbox(path: Path) -> str:
     To open and close a file that this process has open would free SQLite's own locks on it.
     """
     if os.path.exists(path) and not os.path.isfile(path):
-        return f"{path}: is no regular file; name a file that is not there yet, for the outbox alone"
+        return f"{path}: is no regular file; move it away, or name a file that is not there yet"
     above = nearest_there(path)
     return "" if os.path.isdir(above) else f"{path}: {above} is no folder; name a file in a folder"
 

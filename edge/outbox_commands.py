@@ -67,8 +67,8 @@ def list_messages(config: Path, refused: bool, as_json: bool) -> None:
 
 @outbox.command()
 @of_outbox
-@click.option("--timeout", type=click.FloatRange(1, 86_400), default=60.0, show_default=True, help="Seconds.")
-def drain(config: Path, timeout: float) -> None:
+@click.option("--timeout", type=click.IntRange(1, 86_400), default=60, show_default=True, help="Seconds.")
+def drain(config: Path, timeout: int) -> None:
     """Send what waits, without cameras; the daemon must be stopped.
 
     A broker that is away is tried again until the time is up; what it did not take keeps waiting. Exit code 1 if
@@ -134,5 +134,6 @@ def _empty(path: Path, settings: Settings) -> int:
     except OutboxBusyError:
         raise
     except (sqlite3.Error, OSError) as error:
-        raise SettingsError(f"outbox.path: {path}: {error}; remove the file by hand") from None
+        why = error.strerror if isinstance(error, OSError) else error
+        raise SettingsError(f"outbox.path: {path}: {why}; remove the file by hand") from None
     return gone

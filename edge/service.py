@@ -31,7 +31,7 @@ from edge.placed import placed
 from edge.preview.pages import Preview
 from edge.settings import Settings, SettingsError
 from edge.signals import Signals
-from edge.store import OutboxBusyError
+from edge.store import OutboxBusyError, look_where_it_will_be
 from edge.yunet import DetectorError, read_detector
 
 log = logging.getLogger(__name__)
@@ -254,6 +254,7 @@ class Service:
         successor = Service(new, self._published, self._reread, self._config)
         successor._stopping, successor._signals = self._stopping, self._signals  # a signal in between is for it too
         if new.outbox.path.resolve() != self._settings.outbox.path.resolve():
+            _refuse_unwritable(new.outbox.path)
             successor._outbox.claim()
         if new.log != self._settings.log:
             logs.configure(new.log.level, new.log.format)
@@ -406,3 +407,13 @@ class Service:
 
     def _ready(self) -> bool:
         return self._publisher.connected.is_set() and not self._stopping.is_set()
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Refuse an outbox where none can be. At a start a disk may have failed; a change is a mistake."""
+    try:
+        look_where_it_will_be(path)
+    except OutboxBusyError:
+        raise
+    except OSError as error:
+        raise SettingsError(f"outbox.path: {path}: {error.strerror}; name a file elsewhere") from None

@@ -351,7 +351,7 @@ def _has_other_tables(path: Path) -> bool:
 
 
 def _foreign(path: Path, why: str) -> ForeignFileError:
-    return ForeignFileError(f"outbox.path: {path}: {why}; name a file that is not there yet, for the outbox alone")
+    return ForeignFileError(f"outbox.path: {path}: {why}; move it away, or name a file that is not there yet")
 
 
 class Remains:

@@ -143,6 +143,11 @@ def test_an_outbox_file_of_another_daemon_changes_nothing(
     number = 1 + next(n for n, each in enumerate(daemon.path.read_text().splitlines()) if "path:" in each)
     assert line.startswith(f"ERROR settings: {daemon.path}:{number}: outbox.path: {taken}: ")
     assert line.endswith("; the old ones go on")
+    # Nor does one that nobody can write to.
+    daemon.config = {**good, "outbox": {"path": "/proc/outbox.db"}}
+    start = reload(daemon)
+    assert "outbox.path: /proc/outbox.db: nothing can be written" in daemon.wait_for_log("the old ones go", start=start)
+    daemon.config = {**good, "outbox": {"path": str(taken)}}
     captured = daemon.value(CAPTURED)
     eventually(lambda: daemon.value(CAPTURED) > captured, 30, "frames")
     assert states(subscriber, "emotion/test/status") == ["online"]

@@ -411,7 +411,7 @@ def test_what_is_no_outbox_is_refused_and_left_as_it_is(tmp_path, kind):
     path.chmod(0o755)
     before = path.stat().st_mode, path.read_bytes() if path.is_file() else b""
     for attempt in (Outbox.claim, Outbox.start):
-        with pytest.raises(ForeignFileError, match=r"^outbox\.path: .*edge\.yaml: is no .*; name a file"):
+        with pytest.raises(ForeignFileError, match=r"^outbox\.path: .*edge\.yaml: is no .*; move it away"):
             attempt(Outbox(path))
     assert (path.stat().st_mode, path.read_bytes() if path.is_file() else b"") == before
     assert [each.name for each in tmp_path.iterdir()] == ["edge.yaml"]
