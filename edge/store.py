@@ -302,7 +302,7 @@ def look_into(path: Path) -> Remains:
 
 
 def look_where_it_will_be(path: Path) -> Path:
-    """Make sure that a process other than the daemon could have an outbox at a path, and make nothing there.
+    """Make sure that an outbox could be at a path where this process has none open, and make nothing there.
 
     Returns:
         The nearest folder that exists.
