@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 _HASHES: dict[str, Callable[[bytes], str]] = {
@@ -46,6 +46,12 @@ def parse_challenge(header: str) -> Challenge:
         for name, quoted, bare in _PARAMETER.findall(rest)
     }
     return Challenge(scheme.lower(), parameters)
+
+
+def choice(challenges: Sequence[Challenge]) -> Challenge | None:
+    """Return the one to answer, if one is `known`: the server's first digest, else Basic, which shows the password."""
+    known = [challenge for challenge in challenges if challenge.known()]
+    return min(known, key=lambda challenge: challenge.scheme != "digest", default=None)
 
 
 def answer(challenge: Challenge, username: str, password: str, method: str, uri: str, nonce: str | None = None) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import SplitResult, quote, urlsplit
 
-from edge.digest import Challenge, answer, parse_challenge
+from edge.digest import Challenge, answer, choice, parse_challenge
 from edge.frames import CaptureError
 from edge.settings import CameraSettings
 
@@ -177,11 +177,13 @@ def _explain_http(settings: CameraSettings, where: str) -> CaptureError | None:
 def _with_login(settings: CameraSettings, method: str, uri: str, ask: _Ask) -> tuple[Answer, Challenge | None]:
     """Ask, and if a log-in is wanted and there is one, ask again with it; returns the challenge answered too."""
     said = ask(None)
-    known = [challenge for challenge in said.challenges if challenge.known()]
-    if said.status != 401 or settings.username is None or not known:
+    challenges = said.challenges
+    if not _speaks_rtsp(settings):
+        # FFmpeg's way, so that what it cannot do stands out. In RTSP it is not FFmpeg that logs in.
+        challenges = [each for each in challenges if each.known() and _ffmpeg_knows(each)] or challenges
+    chosen = choice(challenges)
+    if said.status != 401 or settings.username is None or chosen is None:
         return said, None
-    # FFmpeg's way is tried first, so that what it cannot do stands out.
-    chosen = min(known, key=lambda challenge: not _ffmpeg_knows(challenge))
     password = settings.password.get_secret_value() if settings.password else ""
     return ask(answer(chosen, settings.username, password, method, uri)), chosen
 
@@ -202,7 +204,7 @@ def _refusal(settings: CameraSettings, where: str, said: Answer, used: Challenge
         return CaptureError("not_found", f"{where}: no such stream ({status}); check the path")
     if not 200 <= said.status < 400:
         return CaptureError("refused", f"{where}: the camera refuses ({status})")
-    if used is not None and not _ffmpeg_knows(used):
+    if used is not None and not _ffmpeg_knows(used) and not _speaks_rtsp(settings):
         advice = "which OpenCV's FFmpeg does not know; allow MD5 or Basic in the camera"
         return CaptureError("auth", f"{where}: takes the login only as Digest with {used.algorithm}, {advice}")
     return None

@@ -2,7 +2,7 @@
 
 import pytest
 
-from edge.digest import answer, parse_challenge
+from edge.digest import answer, choice, parse_challenge
 
 RFC7616 = (
     'Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm={algorithm}, '
@@ -68,3 +68,19 @@ def test_quotes_are_escaped():
 )
 def test_what_can_be_answered(header, known):
     assert parse_challenge(header).known() is known
+
+
+@pytest.mark.parametrize(
+    ("offered", "taken"),
+    [
+        (["Basic", 'Digest realm="x"'], 1),
+        (["Bearer", "Basic"], 1),
+        (['Digest algorithm="SHA-512"', "Digest algorithm=SHA-256", "Digest"], 1),
+        (["Digest", "Digest algorithm=SHA-256"], 0),
+        (["Bearer"], None),
+        ([], None),
+    ],
+)
+def test_the_one_to_answer(offered, taken):
+    challenges = [parse_challenge(header) for header in offered]
+    assert choice(challenges) is (None if taken is None else challenges[taken])

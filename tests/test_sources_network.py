@@ -126,6 +126,15 @@ def test_rtsp_is_over_tcp(rtsp_server, monkeypatch):
 
 
 @pytest.mark.usefixtures("clip")
+def test_other_options_of_the_user_are_ffmpegs(rtsp_server, monkeypatch):
+    """There is no relay for what does not come over one TCP connection."""
+    monkeypatch.setenv(OPTIONS, "fpsprobesize;0")
+    monkeypatch.setattr(edge.sources.network, "RtspRelay", None)
+    with opened(rtsp_server.url("clip.mp4")) as stream:
+        assert stream.read().image.size
+
+
+@pytest.mark.usefixtures("clip")
 @pytest.mark.parametrize("scheme", ["https", "rtsps"])
 def test_stream_with_tls(authority, scheme, rtsp_server):
     behave = http(pictures=[jpeg()]) if scheme == "https" else relay(rtsp_server.port)
@@ -144,7 +153,7 @@ def test_stream_with_tls(authority, scheme, rtsp_server):
 
 @pytest.mark.usefixtures("clip")
 @pytest.mark.parametrize("scheme", ["https", "rtsps"])
-def test_ffmpeg_itself_checks_the_certificate(authority, scheme, rtsp_server, monkeypatch):
+def test_who_opens_the_stream_checks_the_certificate(authority, scheme, rtsp_server, monkeypatch):
     """The check before it is another connection, which somebody between might let through."""
     monkeypatch.setattr(edge.sources.network.probe, "silence", lambda _settings: None)
     behave = http(pictures=[jpeg()]) if scheme == "https" else relay(rtsp_server.port)

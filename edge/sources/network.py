@@ -1,4 +1,4 @@
-"""A network stream: RTSP over TCP, or MJPEG over HTTP, read by OpenCV's FFmpeg."""
+"""A network stream: RTSP over TCP, by way of the relay, or MJPEG over HTTP, read by OpenCV's FFmpeg."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from edge.frames import NOTHING, CaptureError, FallenBehindError, Frame, Wanted,
 from edge.patience import OPEN_TIMEOUT
 from edge.settings import CameraSettings
 from edge.sources.lag import StreamLag
+from edge.sources.rtsp_relay import RtspRelay
 
 #: A stream more than this many seconds behind is drained, for at most that long, until it is less than that behind …
 LARGEST_LAG, DRAIN_SECONDS, DRAINED = 1.0, 1.0, 0.2
@@ -26,13 +27,15 @@ HOPELESS_AFTER, LEAST_GAIN = 0.25, 0.5
 REOPEN_LAG, PAUSE = 5.0, 10.0
 #: So many frames in a row that cannot be decoded are the end of the stream: OpenCV does not tell one from the other.
 BROKEN = 4
-#: Options reach OpenCV's FFmpeg only through this variable, which it reads at each opening. Counting frames to learn
-#: the rate would take a second, and minutes with a slow stream.
+#: Options reach OpenCV's FFmpeg only through this variable, which it reads at each opening. With sound beside it, time
+#: stamps of the picture would be set right by those of the sound's clock. Counting frames to learn the rate would take
+#: a second, and minutes with a slow stream.
 OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
-os.environ.setdefault(OPTIONS, "rtsp_transport;tcp|fpsprobesize;0")
+TCP = "rtsp_transport;tcp"
+os.environ.setdefault(OPTIONS, f"{TCP}|allowed_media_types;video|fpsprobesize;0")
 #: OpenCV opens one at a time in the whole process, so waiting in turn costs nothing. Who waits for it longer than this
 #: many seconds tries again later, before the thread is taken for one that hangs (`edge.capture.OPEN_LIMIT`).
-TURN = 10.0
+TURN = 8.0
 _opening = threading.Lock()
 
 
@@ -47,6 +50,7 @@ class NetworkSource:
         self._has_clock = urlsplit(settings.source).scheme.startswith("rtsp")
         self._lag = StreamLag()
         self._capture: cv2.VideoCapture | None = None
+        self._relay: RtspRelay | None = None
         self._patience = 0.0
         self._bear_until = 0.0
         self._known: CaptureError | None = None
@@ -55,16 +59,15 @@ class NetworkSource:
         """Open the stream; whether it gives a frame only `read` shows."""
         self._lag = StreamLag()
         self._patience = patience
-        # While FFmpeg waits for a silent camera no other could be opened. FFmpeg checks the certificate too, but older
-        # ones not whether it is this host's.
+        # While FFmpeg waits for a silent camera no other could be opened. With https FFmpeg checks the certificate too,
+        # but older ones not whether it is this host's.
         self._known = probe.silence(self._settings)
         if self._known is None and not _opening.acquire(timeout=TURN):
             self._known = CaptureError("timeout", f"other cameras take more than {TURN:g} s to open; it waits for them")
         if self._known is not None:
             raise self._known
         try:
-            with _options(self._settings):
-                self._capture = _opened(self._settings.address(), patience)
+            self._capture = self._opened(patience)
         finally:
             _opening.release()
 
@@ -94,6 +97,17 @@ class NetworkSource:
         if self._capture is not None:
             self._capture.release()
             self._capture = None
+        if self._relay is not None:
+            self._relay.close()
+            self._relay = None
+
+    def _opened(self, patience: float) -> cv2.VideoCapture:
+        """Open the stream, which is in turn; with RTSP by way of a relay."""
+        if self._has_clock and TCP in os.environ[OPTIONS].split("|"):
+            self._relay = RtspRelay(self._settings)
+            return _video(self._relay.address, patience)
+        with _tls_options(self._settings):
+            return _video(self._settings.address(), patience)
 
     def _drain(self, capture: cv2.VideoCapture, started: float, lag: float) -> tuple[float, float, int]:
         """Throw frames away until the stream is not behind, or that does not help; returns when, its lag, how many."""
@@ -122,13 +136,14 @@ class NetworkSource:
                 raise CaptureError("timeout", f"no frame for {now - started:.0f} s")
             if ok:
                 stream = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+                stream = self._relay.true(stream) if self._relay is not None else stream
                 lag = self._lag.seconds(now, stream) if self._has_clock and stream > 0 else None
                 return now, lag, broken
         raise CaptureError("ended", "the stream ended")
 
 
 @contextmanager
-def _options(settings: CameraSettings) -> Iterator[None]:
+def _tls_options(settings: CameraSettings) -> Iterator[None]:
     """Give FFmpeg the TLS options of a camera while it is opened, if it has any."""
     before = os.environ[OPTIONS]
     if not settings.encrypted:
@@ -142,7 +157,7 @@ def _options(settings: CameraSettings) -> Iterator[None]:
         os.environ[OPTIONS] = before
 
 
-def _opened(address: str, patience: float) -> cv2.VideoCapture:
+def _video(address: str, patience: float) -> cv2.VideoCapture:
     parameters = [
         *(cv2.CAP_PROP_N_THREADS, 1),
         *(cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, int(OPEN_TIMEOUT * 1000)),

@@ -1,0 +1,116 @@
+"""What FFmpeg and a camera say to each other over RTSP (RFC 2326) by way of the relay. Pure."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from edge.digest import Challenge, answer, choice, parse_challenge
+from edge.settings import CameraSettings
+from edge.sources.frame_ends import Codec, codecs_of
+
+REDIRECTS = 3
+_NUMBER = re.compile(rb"(?im)^(CSeq:[ \t]*)(\d+)")
+
+
+class Talk:
+    """Passes requests on with the camera's own address and the log-in, answers to requests of FFmpeg's to FFmpeg.
+
+    Args:
+        settings: of the camera.
+        address: at which FFmpeg asks.
+
+    Attributes:
+        settings: of where the camera is, which it may say is elsewhere; without the log-in if that is another host.
+        again: what to ask the camera, before anything else, on account of its answer; empty if nothing.
+        codecs: of its video, by payload type, once it has described it.
+    """
+
+    def __init__(self, settings: CameraSettings, address: str) -> None:
+        self.settings = settings
+        self.again = b""
+        self.codecs: dict[int, Codec] = {}
+        self._address = address.encode()
+        self._challenge: Challenge | None = None
+        self._request = b""
+        self._logged_in = False
+        #: Requests that FFmpeg knows nothing of: by so many its numbers are behind.
+        self._more = 0
+        self._redirects = 0
+
+    def asked(self, message: bytes) -> bytes:
+        """Return what to tell the camera in place of a message of FFmpeg's. Raises `ValueError` if it is not FFmpeg."""
+        if message.startswith(b"RTSP/"):
+            return message
+        if not self._request and self._address not in message:
+            raise ValueError("somebody else has found the port")
+        self._request, self._logged_in = message, False
+        return self._written()
+
+    def answered(self, message: bytes) -> bytes:
+        """Return what to tell FFmpeg in place of a message of the camera's; none if it is asked again (`again`).
+
+        Raises:
+            ValueError: the camera sends us to where we do not go.
+        """
+        status = re.match(rb"RTSP/\d\.\d (\d{3})", message)
+        if status is None:
+            return message
+        head, _, body = message.partition(b"\r\n\r\n")
+        if status[1] == b"401" and self._log_in(_values(head, b"WWW-Authenticate")):
+            return self._ask_again()
+        if status[1].startswith(b"3") and (places := _values(head, b"Location")):
+            self._move(places[0])
+            return self._ask_again()
+        if b"application/sdp" in head.lower():
+            self.codecs = codecs_of(body.decode("latin-1"))
+        return _numbered(message, -self._more)
+
+    def _log_in(self, challenges: list[str]) -> bool:
+        """Tell whether there is an answer to one of the challenges that was not given yet."""
+        chosen = choice([parse_challenge(each) for each in challenges])
+        if self._logged_in or chosen is None or self.settings.username is None:
+            return False
+        self._challenge, self._logged_in = chosen, True
+        return True
+
+    def _move(self, place: str) -> None:
+        here, there = urlsplit(self.settings.source), urlsplit(place)
+        self._redirects += 1
+        first = self._request.startswith((b"OPTIONS ", b"DESCRIBE "))
+        if there.scheme not in ("rtsp", "rtsps") or not there.hostname or not first or self._redirects > REDIRECTS:
+            raise ValueError("the camera sends us to where we do not go")
+        source = there._replace(netloc=there.netloc.rpartition("@")[2]).geturl()
+        as_safe = there.hostname == here.hostname and (there.scheme == "rtsps" or here.scheme == "rtsp")
+        login = {} if as_safe else {"username": None, "password": None}
+        self.settings = self.settings.model_copy(update={"source": source, **login})
+        self._challenge, self._logged_in = None, False
+
+    def _ask_again(self) -> bytes:
+        self._more += 1
+        self.again = self._written()
+        return b""
+
+    def _written(self) -> bytes:
+        """Return FFmpeg's last request as the camera gets it."""
+        source = self.settings.source.encode()
+        # FFmpeg puts a slash between an address and a track's name, unless the address ends with one: the camera's may.
+        request = self._request.replace(self._address + b"/", source.removesuffix(b"/") + b"/")
+        request = _numbered(request.replace(self._address, source), self._more)
+        if self._challenge is None:
+            return request
+        method, uri, _ = request.decode("utf-8", "surrogateescape").split(" ", 2)
+        password = self.settings.password.get_secret_value() if self.settings.password else ""
+        login = answer(self._challenge, self.settings.username or "", password, method, uri)
+        head, _, body = request.partition(b"\r\n\r\n")
+        return head + f"\r\nAuthorization: {login}\r\n\r\n".encode() + body
+
+
+def _values(head: bytes, name: bytes) -> list[str]:
+    """Return what the headers of a message with that name hold."""
+    return [value.decode("latin-1").strip() for value in re.findall(rb"(?im)^%s:(.*)$" % name, head)]
+
+
+def _numbered(message: bytes, more: int) -> bytes:
+    """Return a message with another number."""
+    return _NUMBER.sub(lambda found: found[1] + b"%d" % max(0, int(found[2]) + more), message, count=1)
