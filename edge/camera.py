@@ -295,7 +295,7 @@ class Camera:
         """Take in the result of one frame; called in order, under the lane's lock."""
         step = max(0.0, frame.time - self._last.time) if self._last else 0.0
         seen_before, self._last = self._in_last, frame
-        self._in_last = {track.number for track in tracks if track.last_seen == frame.time}
+        self._in_last = {track.number for track in tracks if track.in_sight}
         self._put(transitions, frame, "left")
         self._summary.see(track.number for track in tracks)
         for track in tracks:

@@ -86,7 +86,7 @@ class FaceInView:
         id: as in its events.
         box: where it was last seen, in fractions of the picture.
         confidence: of the detector there, 0–1.
-        in_sight: whether this frame showed it; a face is in view until it has left.
+        in_sight: whether it was found when it was last looked for; a face is in view until it has left.
         emotion: that its events would tell.
         probability: of `emotion`, calibrated and smoothed, 0–1.
         probabilities: of every emotion.

@@ -19,7 +19,7 @@ from edge.faces import Image
 #: In place of a picture that could not be decoded, or was not wanted.
 NOTHING: Image = np.zeros((0, 0, 3), np.uint8)
 #: So many frames of a recording that is played as fast as it goes are read ahead, so that no worker waits for one.
-AHEAD = 3
+AHEAD = 6
 #: Share of the interval between frames by which the next one may be away, or late, to be worth waiting for.
 SOON = 0.2
 #: Why a source gives no frames.

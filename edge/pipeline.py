@@ -14,7 +14,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from edge.bundle import Bundle
 from edge.emotions import Classifier
@@ -23,8 +25,8 @@ from edge.faces import Detector, Face, Image, crop, look
 from edge.frames import Frame, Slot
 from edge.metrics import CameraSeries, Metrics
 from edge.regions import RegionDetector
-from edge.schedule import Schedule
-from edge.tracking import Observation, Outlook, Rules, Track, Tracker, Transition
+from edge.schedule import WHOLE, Look, Schedule
+from edge.tracking import Known, Observation, Outlook, Rules, Track, Tracker, Transition
 from edge.yunet import YuNet
 
 log = logging.getLogger(__name__)
@@ -33,9 +35,13 @@ log = logging.getLogger(__name__)
 TICKET_TIMEOUT = 5.0
 #: What raises costs a frame; this often within a minute, the process gives up.
 FAILURES_PER_MINUTE = 5
+#: So many tickets of a recording may be out at once, more than commonly, while the first of them is less than so many
+#: seconds of the recording back: looks differ in cost, and a worker that waits for a dear one does nothing.
+DEEP, DEEP_SECONDS = 4, 0.13
 #: So many tickets earlier than others may be what a ticket of a recording goes by, if a look at a whole picture would
-#: have to be waited for otherwise: it takes as long as several of the cheap looks that follow.
-BEYOND = 2
+#: have to be waited for otherwise: it takes as long as several of the cheap looks that follow. Two always may, more
+#: while that look is less than so many seconds of the recording back: faces move on.
+BEYOND, BEYOND_ALWAYS, BEYOND_SECONDS = 4, 2, 0.17
 IDLE = 0.2
 #: A worker inside one analysis for longer than this makes no progress. That it is noticed, and the end of the process,
 #: are to add 5 s at most to the time of the watchdog.
@@ -44,18 +50,16 @@ STUCK = 4.0
 
 @dataclass(frozen=True)
 class Ticket:
-    """A frame on its way through a worker, and where to look in it; none for the whole picture."""
+    """A frame on its way through a worker, and how to look at it."""
 
     number: int
     frame: Frame
     issued: float
-    places: Sequence[Box] | None
+    look: Look
 
 
-#: Finds the faces of a BGR picture, in the places (fractions of it) that are expected to show some, or in all of it.
-Analyse = Callable[[Image, Sequence[Box] | None], list[Observation]]
-
-
+#: Finds and reads the faces of a BGR picture.
+Analyse = Callable[[Image, Look], list[Observation]]
 #: Told of each analysed frame: the frame, what changed, and the faces in view.
 Listener = Callable[[Frame, Sequence[Transition], Sequence[Track]], None]
 #: Told of faces that end for a reason other than leaving.
@@ -99,7 +103,7 @@ class Lane:
         self._schedule = schedule or Schedule(0.0)
         self._lock = threading.Condition()
         self._open: dict[int, Ticket] = {}
-        self._answers: dict[int, tuple[Frame, Sequence[Observation]] | None] = {}
+        self._answers: dict[int, tuple[Ticket, Sequence[Observation]] | None] = {}
         self._issued = 0
         self._next = 0
         self._paused = False
@@ -108,8 +112,10 @@ class Lane:
     def deepen(self, depth: int) -> None:
         """Set how many tickets of a recording are commonly out at once; before the first one."""
         self._depth = depth
-        self._outlooks = deque([Outlook()] * (depth + BEYOND), maxlen=depth + BEYOND)
-        self._wholes: deque[int] = deque(maxlen=depth + BEYOND)
+        most = max(depth, DEEP) + BEYOND
+        self._outlooks = deque([Outlook()] * most, maxlen=most)
+        self._times: deque[tuple[int, float]] = deque(maxlen=DEEP)
+        self._wholes: deque[tuple[int, float]] = deque(maxlen=most)
 
     def in_flight(self) -> int:
         """Return how many tickets are with workers."""
@@ -132,9 +138,10 @@ class Lane:
                 return None
             # The last of the outlooks is that after ticket `_next - 1`.
             outlook = self._outlooks[self._needed() - self._next if self.slot.keep_all else -1]
-            ticket = Ticket(self._issued, frame, now, self._schedule.places(frame.time, outlook))
-            if ticket.places is None:
-                self._wholes.append(ticket.number)
+            ticket = Ticket(self._issued, frame, now, self._schedule.look(frame.time, outlook, frame.image))
+            if ticket.look.places is None:
+                self._wholes.append((ticket.number, frame.time))
+            self._times.append((ticket.number, frame.time))
             self._issued += 1
             self._open[ticket.number] = ticket
             return ticket
@@ -146,7 +153,7 @@ class Lane:
                 return
             if observations is None:
                 self.series.frames_dropped["failed"].inc()
-            self._answers[ticket.number] = None if observations is None else (ticket.frame, observations)
+            self._answers[ticket.number] = None if observations is None else (ticket, observations)
             self._follow()
 
     def drain(self, timeout: float) -> None:
@@ -215,9 +222,15 @@ class Lane:
 
     def _needed(self) -> int:
         """Return the number of the ticket by whose result the next one is looked at."""
-        needed = self._issued - self._depth
-        slow = [number for number in tuple(self._wholes) if needed - BEYOND < number <= needed]
-        return slow[0] - 1 if slow else needed
+        times, wholes = tuple(self._times), tuple(self._wholes)
+        latest = times[-1][1] if times else 0.0
+        near = [number for number, at in times if latest - at < DEEP_SECONDS and self._depth > 1]
+        needed = min([self._issued - self._depth, *near])
+        for number, at in wholes:
+            further = BEYOND if latest - at < BEYOND_SECONDS else BEYOND_ALWAYS
+            if needed - further < number <= needed:
+                return number - 1
+        return needed
 
     def _give_up(self, reason: str) -> None:
         """Skip every ticket that is out, and take in what was answered behind them."""
@@ -250,11 +263,13 @@ class Lane:
                 self.failed()
             self._outlooks.append(self._tracker.outlook())
 
-    def _take_in(self, frame: Frame, observations: Sequence[Observation]) -> None:
+    def _take_in(self, ticket: Ticket, observations: Sequence[Observation]) -> None:
+        frame = ticket.frame
         height, width = frame.image.shape[:2]
         self._tracker.aspect = width / height
         started = time.perf_counter()
-        transitions = self._tracker.update(frame.time, [seen for seen in observations if self._counts(seen.box)])
+        follow = self._tracker.read if ticket.look.known else self._tracker.update
+        transitions = follow(frame.time, [seen for seen in observations if self._counts(seen.box)])
         self._track_seconds.observe(time.perf_counter() - started)
         self._listener(frame, transitions, self._tracker.in_view())
         self.series.frames_analysed.inc()
@@ -277,18 +292,16 @@ class Analyser:
         self._classifier = Classifier(bundle)
         self._metrics = metrics
 
-    def __call__(self, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
-        """Return what is seen in a BGR picture, boxes in fractions of it.
-
-        Args:
-            image: uint8 (height, width, 3).
-            places: where to look, in fractions; none for the whole picture.
-        """
-        faces = self.find(image, places)
+    def __call__(self, image: Image, how: Look = WHOLE) -> list[Observation]:
+        """Return what is seen in a BGR picture, uint8 (height, width, 3); boxes and landmarks in fractions of it."""
+        faces = [_in_pixels(known, image) for known in how.known] or self.find(image, how.places)
         if not faces:
             return []
         started = time.perf_counter()
         observations = [self.observe(image, face) for face in faces]
+        if how.known:
+            pairs = zip(observations, how.known, strict=True)
+            observations = [replace(observation, number=known.number) for observation, known in pairs]
         self._metrics.stages["classify"].observe(time.perf_counter() - started)
         self._metrics.inferences["classify"].inc(len(faces))
         return observations
@@ -310,7 +323,15 @@ class Analyser:
         cut = crop(image, face.landmarks, self._classifier.rule, self._classifier.colour)
         x, y, w, h = face.box
         box = Box(x / width, y / height, w / width, h / height)
-        return Observation(box, face.confidence, self._classifier(cut), look(cut))
+        landmarks = np.asarray(face.landmarks / (width, height), np.float32)
+        return Observation(box, face.confidence, self._classifier(cut), look(cut), landmarks)
+
+
+def _in_pixels(known: Known, image: Image) -> Face:
+    height, width = image.shape[:2]
+    box = known.box
+    pixels = (box.x * width, box.y * height, box.width * width, box.height * height)
+    return Face(pixels, known.confidence, np.asarray(known.landmarks * (width, height), np.float32))
 
 
 class Pipeline:
@@ -386,22 +407,24 @@ class Pipeline:
         maker = self._make_analyser
         name = threading.current_thread().name
         while not self._stopped.is_set():
-            lane, ticket = self._take()
-            if lane is None or ticket is None:
-                continue
-            self._busy_since[name] = time.monotonic()
+            lane, ticket = None, None
             try:
+                lane, ticket = self._take()
+                if lane is None or ticket is None:
+                    continue
+                self._busy_since[name] = time.monotonic()
                 if analyse is None or maker is not self._make_analyser:
                     maker = self._make_analyser
                     analyse = maker()
-                lane.answer(ticket, analyse(ticket.frame.image, ticket.places))
+                lane.answer(ticket, analyse(ticket.frame.image, ticket.look))
             except Exception:
                 log.exception("analysis failed; the worker starts again")
                 analyse = None
-                lane.answer(ticket, None)
+                if lane is not None and ticket is not None:
+                    lane.answer(ticket, None)
                 self._count_failure()
             finally:
-                del self._busy_since[name]
+                self._busy_since.pop(name, None)
 
     def _take(self) -> tuple[Lane | None, Ticket | None]:
         """Take the next ticket of the lane that has waited longest, waiting a moment for one."""

@@ -32,7 +32,7 @@ from edge.yunet import read_detector
 
 #: Name of node and camera where no settings give one.
 NAME = "replay"
-#: Frames under way at once, whatever the machine: no more workers than that have work.
+#: Frames commonly under way at once, whatever the machine, by which it is the same on all of them.
 DEPTH = 2
 STOP_WORKERS = 10.0
 

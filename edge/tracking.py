@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from edge.events import Box
 
-Probabilities = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float32]
+Probabilities = Floats
 
 #: How far a face may be from where it is expected, in multiples of its size: at once, and more per second unseen.
 REACH, REACH_PER_SECOND, LARGEST_REACH = 0.7, 0.5, 1.2
@@ -41,6 +42,8 @@ LARGEST_GROWTH = 1.8
 UNCONFIRMED_LOST = 0.5
 #: Seconds over which velocity is averaged, and for which it is believed once the face is out of sight.
 VELOCITY_AVERAGE, VELOCITY_BELIEVED = 0.3, 0.4
+#: Who has moved on by more than this, in face sizes, has to be looked for.
+STEADY = 0.25
 #: A face must have been seen this often before it is reported, however slow the camera.
 LEAST_OBSERVATIONS = 3
 
@@ -77,25 +80,37 @@ class Observation:
         confidence: of the detector, 0–1.
         probabilities: float32 (classes,), calibrated.
         look: float32 (n,) of unit length, what the face looks like; none if that is not to count.
+        landmarks: float32 (6, 2), where they are, in fractions of the picture; none if not known.
+        number: of the track whose face was read where it was expected, without being looked for.
     """
 
     box: Box
     confidence: float
     probabilities: Probabilities
     look: Probabilities | None = None
+    landmarks: Floats | None = None
+    number: int | None = None
 
 
 @dataclass
 class Track:
-    """A face followed over time; times in seconds of the frames' clock."""
+    """A face followed over time; times in seconds of the frames' clock.
+
+    Attributes:
+        last_seen: when it was last found; `last_read` when its expression was last read, which can be later.
+        in_sight: whether it was found when it was last looked for.
+    """
 
     number: int
     first_seen: float
     last_seen: float
+    last_read: float
     began: Box
     box: Box
     confidence: float
     look: Probabilities | None = None
+    landmarks: Floats | None = None
+    in_sight: bool = True
     looks: Probabilities | None = None
     observations: int = 1
     velocity: tuple[float, float] = (0.0, 0.0)
@@ -118,7 +133,7 @@ class Transition:
     """What happened to a reported face: it appeared, changed its emotion, or left.
 
     Attributes:
-        time: of the deciding frame; on `end`, of the last frame with the face.
+        time: of the deciding frame; on `end`, of the last frame in which the face was found.
         previous: on `change`, index of the emotion before.
         duration: on `end` the seconds since it was first seen, on `change` the seconds in `previous`.
     """
@@ -136,8 +151,18 @@ class Transition:
 
 
 @dataclass(frozen=True)
+class Known:
+    """A face that is taken to be where it is expected; `box` and `landmarks` in fractions of the picture."""
+
+    number: int
+    box: Box
+    landmarks: Floats
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Expected:
-    """A followed face as a tracker last knew it; `seen`: in the last frame of all."""
+    """A followed face as a tracker last knew it; `seen`: found when it was last looked for."""
 
     number: int
     box: Box
@@ -145,12 +170,27 @@ class Expected:
     last_seen: float
     confirmed: bool
     seen: bool
+    landmarks: Floats | None = None
+    confidence: float = 1.0
 
     def at(self, time: float) -> Box:
         """Return where the face should be at `time`."""
+        x, y = self._moved(time)
+        return Box(self.box.x + x, self.box.y + y, self.box.width, self.box.height)
+
+    def known(self, time: float) -> Known | None:
+        """Return the face as it should be at `time`, good enough to be read; none if it has to be looked for."""
+        if not (self.seen and self.confirmed) or self.landmarks is None:
+            return None
+        x, y = self._moved(time)
+        if math.hypot(x / max(self.box.width, 1e-6), y / max(self.box.height, 1e-6)) > STEADY:
+            return None
+        landmarks = self.landmarks + np.array((x, y), np.float32)
+        return Known(self.number, self.at(time), landmarks, self.confidence)
+
+    def _moved(self, time: float) -> tuple[float, float]:
         seconds = min(max(0.0, time - self.last_seen), VELOCITY_BELIEVED)
-        x, y = self.box.x + self.velocity[0] * seconds, self.box.y + self.velocity[1] * seconds
-        return Box(x, y, self.box.width, self.box.height)
+        return self.velocity[0] * seconds, self.velocity[1] * seconds
 
 
 @dataclass(frozen=True)
@@ -182,13 +222,14 @@ class Tracker:
         self.aspect = aspect
         self._tracks: list[Track] = []
         self._numbers = 0
-        self._last_update = float("-inf")
 
     def update(self, time: float, observations: Sequence[Observation]) -> list[Transition]:
         """Take in the faces of the frame at `time` (seconds, not going back); their order does not matter."""
         ordered = sorted(observations, key=_order)
         transitions = self._drop_lost(time)
         pairs = self._match(time, ordered)
+        for track in self._tracks:
+            track.in_sight = False
         for track, observation in pairs:
             self._advance(track, time, observation)
         for track, _ in pairs:
@@ -197,7 +238,19 @@ class Tracker:
         for observation in ordered:
             if id(observation) not in taken and observation.confidence >= self._rules.begin:
                 self._tracks.append(self._begin(time, observation))
-        self._last_update = time
+        return transitions
+
+    def read(self, time: float, observations: Sequence[Observation]) -> list[Transition]:
+        """Take in what reported faces show in the frame at `time`, in which they were not looked for.
+
+        Who was missed meanwhile is not there: what its place shows counts for nothing.
+        """
+        transitions = []
+        for observation in observations:
+            track = next((track for track in self._tracks if track.number == observation.number), None)
+            if track is not None and track.in_sight and track.confirmed:
+                self._average(track, time, observation.probabilities)
+                transitions += self._judge(track, time)
         return transitions
 
     def change_rules(self, rules: Rules) -> None:
@@ -228,7 +281,9 @@ class Tracker:
                     track.velocity,
                     track.last_seen,
                     track.confirmed,
-                    track.last_seen == self._last_update,
+                    track.in_sight,
+                    track.landmarks,
+                    track.confidence,
                 )
                 for track in self._tracks
             )
@@ -277,8 +332,9 @@ class Tracker:
 
     def _begin(self, time: float, observation: Observation) -> Track:
         self._numbers += 1
-        track = Track(self._numbers, time, time, observation.box, observation.box, observation.confidence)
+        track = Track(self._numbers, time, time, time, observation.box, observation.box, observation.confidence)
         track.look = track.looks = observation.look
+        track.landmarks = observation.landmarks
         track.weighted, track.weight = observation.probabilities.copy(), 1.0
         return track
 
@@ -298,12 +354,17 @@ class Tracker:
             kept = math.exp(-step / LOOK_AVERAGE)
             track.looks = kept * track.looks + (1 - kept) * observation.look
         track.look = observation.look
-        kept = math.exp(-step / self._rules.smoothing)
-        track.weighted = track.weighted * np.float32(kept) + observation.probabilities
-        track.weight = track.weight * kept + 1
-        track.box, track.confidence = observation.box, observation.confidence
-        track.last_seen = time
+        self._average(track, time, observation.probabilities)
+        track.box, track.confidence, track.landmarks = observation.box, observation.confidence, observation.landmarks
+        track.last_seen, track.in_sight = time, True
         track.observations += 1
+
+    def _average(self, track: Track, time: float, probabilities: Probabilities) -> None:
+        """Let what a face shows count, and what it showed before for less."""
+        kept = math.exp(-(time - track.last_read) / self._rules.smoothing)
+        track.weighted = track.weighted * np.float32(kept) + probabilities
+        track.weight = track.weight * kept + 1
+        track.last_read = time
 
     def _judge(self, track: Track, time: float) -> list[Transition]:
         """Decide whether a track just seen is to be reported, or has changed its emotion."""
@@ -352,7 +413,8 @@ class Tracker:
         """Let a reported face go on as `track`, which was the same."""
         self._tracks.remove(track)
         before.box, before.confidence, before.velocity = track.box, track.confidence, track.velocity
-        before.look, before.looks, before.last_seen = track.look, track.looks, track.last_seen
+        before.look, before.looks, before.landmarks = track.look, track.looks, track.landmarks
+        before.last_seen, before.last_read, before.in_sight = track.last_seen, track.last_read, track.in_sight
         before.weighted, before.weight, before.candidate = track.weighted, track.weight, -1
 
     def _overtaken(self, track: Track, leader: int, probabilities: Probabilities) -> bool:
@@ -364,8 +426,7 @@ class Tracker:
         for track in self._tracks:
             unseen = time - track.last_seen
             # With a camera so slow that no frame came in between, nothing was missed yet.
-            missed = track.last_seen < self._last_update
-            if not missed or unseen <= (self._rules.lost if track.confirmed else UNCONFIRMED_LOST):
+            if track.in_sight or unseen <= (self._rules.lost if track.confirmed else UNCONFIRMED_LOST):
                 kept.append(track)
             elif track.confirmed:
                 transitions.append(_end(track))

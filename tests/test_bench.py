@@ -190,7 +190,7 @@ class Slow:
     def perf_counter(self):
         return self.now
 
-    process_time = perf_counter
+    process_time = thread_time = perf_counter
 
     def sleep(self, seconds):
         self.now += seconds

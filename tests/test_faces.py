@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.blazeface import merge
+from edge.blazeface import fit, merge
 from edge.faces import LEFT_EYE, MOUTH, RIGHT_EYE, CropRule, Detector, crop, crop_transform, look
 from tests.parts.samples import portrait
 
@@ -275,3 +275,29 @@ def test_a_face_looks_the_same_in_grey_and_in_colour(truth):
     grey, colour = (look(crop(portrait(), truth.landmarks, CropRule(), how)) for how in ("grey", "rgb"))
     assert grey.shape == colour.shape == (256,)
     assert grey @ colour > 0.999
+
+
+@pytest.mark.parametrize("size", [(1920, 1080), (1279, 719), (596, 336), (600, 513), (4096, 256)])
+def test_large_pictures_are_brought_to_size_without_a_shift(size):
+    """As averaging all of it would, but for a pixel or two of the large one, and without aliasing."""
+    width, height = size
+    x, y = np.meshgrid(np.arange(width), np.arange(height))
+    ramp = np.stack([255 * x / width, 255 * y / height, 0 * x], axis=-1).astype(np.uint8)
+    scale = 256 / width
+    target = (256, max(1, round(height * scale)))
+    assert np.abs(fit(ramp, target).astype(int) - exactly(ramp, target)).max() <= 3
+    stripes = np.where((x % 2 == 0)[..., None], np.uint8(0), np.uint8(255)).repeat(3, axis=2)
+    assert fit(stripes, target).std() <= exactly(stripes, target).std() + 12
+
+
+@pytest.mark.parametrize("size", [(500, 300), (300, 300), (256, 256), (90, 60)])
+def test_pictures_up_to_twice_the_size_are_averaged_as_they_were_for_training(size):
+    picture = np.random.default_rng(1).integers(0, 255, (size[1], size[0], 3), dtype=np.uint8)
+    target = (256, max(1, round(256 * size[1] / size[0])))
+    assert np.array_equal(fit(picture, target), exactly(picture, target))
+
+
+def exactly(picture, target):
+    shrinks = target[0] < picture.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return cv2.resize(picture, target, interpolation=how)[..., ::-1].astype(int)

@@ -3,6 +3,7 @@
 import random
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.events import Box
 from edge.frames import Frame, Slot
 from edge.metrics import Metrics
-from edge.pipeline import BEYOND, Analyser, Lane, Pipeline
-from edge.schedule import Schedule
-from edge.tracking import Observation, Rules, Tracker
+from edge.pipeline import BEYOND, DEEP_SECONDS, Analyser, Lane, Pipeline
+from edge.schedule import Look, Schedule
+from edge.tracking import Known, Observation, Rules, Tracker
 from tests.parts import eventually
 from tests.parts.samples import LABELS, portrait
 
@@ -115,7 +116,7 @@ def test_tracker_gets_what_was_found(pipeline, metrics):
 
 
 def test_raising_analysis_costs_its_frame_only(pipeline, metrics):
-    def analyse(image, _places):
+    def analyse(image, _how):
         if image[0, 0, 0] in (3, 7):
             raise RuntimeError("cannot read this one")
         return []
@@ -163,7 +164,7 @@ def test_listener_that_raises_where_late_tickets_are_skipped_costs_its_frame_onl
     """Skipping the first ticket hands the second one's answer to the listener, in the thread that supervises."""
     gate = threading.Event()
 
-    def analyse(image, _places):
+    def analyse(image, _how):
         return gate.wait(60) and [] if image[0, 0, 0] == 0 else []
 
     works = pipeline(analyse, 2)
@@ -218,7 +219,7 @@ def test_analyser_that_cannot_be_made_fails_too(metrics):
 
 
 def test_fifth_failure_within_a_minute_gives_up(pipeline, metrics, caplog):
-    def analyse(image, _places):
+    def analyse(image, _how):
         if image[0, 0, 0] < 5:
             raise RuntimeError("always")
         return []
@@ -252,7 +253,7 @@ def test_hanging_analysis_is_skipped_and_counted_and_its_late_answer_ignored(pip
     """Until then its camera goes on only as far as the results before it allow, so that nothing piles up."""
     hang, hanging = threading.Event(), threading.Event()
 
-    def analyse(image, _places):
+    def analyse(image, _how):
         if image[0, 0, 0] == 2:
             hanging.set()
             hang.wait(60)
@@ -292,9 +293,9 @@ def test_a_ticket_says_where_to_look_by_the_result_a_fixed_number_of_frames_befo
     """
     rng, depth, asked = random.Random(workers), 3, {}
 
-    def analyse(image, places):
+    def analyse(image, how):
         number = int(image[0, 0, 0])
-        asked[number] = places
+        asked[number] = how.places
         time.sleep(rng.choice([0, 0.002, 0.01]))
         return [Observation(Box(0.03 * number, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))]
 
@@ -321,7 +322,7 @@ def test_a_ticket_of_a_live_camera_says_where_to_look_by_the_last_result(pipelin
         for number in range(6):
             camera.slot.put(frame(number), camera._stopped)
             ticket = camera.lane.issue(0.0)
-            asked[keep_all].append(ticket.places and len(ticket.places))
+            asked[keep_all].append(ticket.look.places and len(ticket.look.places))
             camera.lane.answer(ticket, [seen])
     assert asked == {False: [None, 1, 1, 1, 1, 1], True: [None, (), (), (), (), 1]}
 
@@ -343,7 +344,7 @@ def test_a_frame_about_to_be_replaced_is_not_begun_with(pipeline, metrics):
 def test_places_of_the_last_visit_are_forgotten_with_its_faces(pipeline, metrics):
     asked = []
     seen = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))
-    works = pipeline(lambda _image, places: asked.append(places) or [seen], 1, depth=1)
+    works = pipeline(lambda _image, how: asked.append(how.places) or [seen], 1, depth=1)
     camera = Camera(works, metrics, schedule=Schedule(100.0))
     works.start()
     camera.feed(range(5)).join(30)
@@ -358,7 +359,7 @@ def test_lane_that_has_waited_longest_is_served_first(metrics):
     """One worker, one camera that always has a frame: the others still get every second turn."""
     order, turn, done = [], threading.Semaphore(0), threading.Semaphore(0)
 
-    def analyse(image, _places):
+    def analyse(image, _how):
         turn.acquire(timeout=30)
         order.append(int(image[0, 0, 0]))
         done.release()
@@ -383,7 +384,7 @@ def test_lane_that_has_waited_longest_is_served_first(metrics):
 def test_hanging_lane_does_not_starve_others(pipeline, metrics):
     hang = threading.Event()
 
-    def analyse(image, _places):
+    def analyse(image, _how):
         if image[0, 0, 0] == 200:
             hang.wait(60)
         return []
@@ -492,12 +493,12 @@ def test_real_analyser_of_an_empty_picture_runs_no_classifier(metrics):
 def test_real_analyser_looks_only_where_it_is_told(metrics):
     analyse = Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)
     (whole,) = analyse(portrait())
-    (near,) = analyse(portrait(), [whole.box])
+    (near,) = analyse(portrait(), Look((whole.box,)))
     assert near.box.x == pytest.approx(whole.box.x, abs=0.02)
     assert near.box.height == pytest.approx(whole.box.height, rel=0.15)
     assert near.look @ whole.look > 0.8
-    assert analyse(portrait(), [Box(0.0, 0.8, 0.1, 0.1)]) == []
-    assert analyse(portrait(), []) == []
+    assert analyse(portrait(), Look((Box(0.0, 0.8, 0.1, 0.1),))) == []
+    assert analyse(portrait(), Look(())) == []
     assert [metrics.inferences[stage]._value.get() for stage in ("detect", "regions", "classify")] == [1, 2, 2]
 
 
@@ -506,7 +507,7 @@ def test_another_analyser_takes_over_between_frames_and_what_the_old_one_has_is_
     seen = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))
     other = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(3, 1 / 3, np.float32))
 
-    def old(image, _places):
+    def old(image, _how):
         if image[0, 0, 0] == 10:
             holding.set()
             hold.wait(60)
@@ -530,3 +531,65 @@ def test_another_analyser_takes_over_between_frames_and_what_the_old_one_has_is_
     assert camera.dropped("model") == 1
     assert [len(transition.probabilities) for transition in camera.transitions] == [8, 3]
     assert len({transition.number for transition in camera.transitions}) == 2
+
+
+def test_real_analyser_reads_a_known_face_without_looking_for_it(metrics):
+    analyse = Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)
+    (whole,) = analyse(portrait())
+    known = Known(7, whole.box, whole.landmarks, whole.confidence)
+    (read,) = analyse(portrait(), Look((), (known,)))
+    assert read.number == 7
+    assert read.probabilities == pytest.approx(whole.probabilities, abs=0.01)
+    assert (read.box.x, read.box.height) == (pytest.approx(whole.box.x), pytest.approx(whole.box.height))
+    assert [metrics.inferences[stage]._value.get() for stage in ("detect", "regions", "classify")] == [1, 0, 2]
+
+
+@pytest.mark.parametrize("rate", [5, 10, 15, 25, 30, 60])
+def test_a_recording_is_looked_at_by_what_was_so_many_seconds_before_at_most(pipeline, metrics, rate):
+    """More tickets are out at once where frames follow fast, for the same seconds of the recording."""
+    works = pipeline(lambda *_: [], 2, depth=2)
+    camera = Camera(works, metrics, schedule=Schedule(100.0))
+    out, most = [], 0
+    for number in range(40):
+        camera.slot.put(replace(frame(0), time=number / rate), camera._stopped)
+        ticket = camera.lane.issue(0.0)
+        while ticket is None:
+            camera.lane.answer(out.pop(0), [])
+            ticket = camera.lane.issue(0.0)
+        out.append(ticket)
+        if number > 20:
+            most = max(most, len(out))
+    assert most == {5: 2, 10: 2, 15: 2, 25: 4, 30: 4, 60: 4}[rate]
+    assert most == 2 or (most - 1) / rate < DEEP_SECONDS
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.3])
+def test_a_face_that_moved_to_where_none_counts_is_not_read(metrics, moved):
+    tracker = Tracker(Rules())
+    slot, series = Slot(False, lambda: None, lambda: None), metrics.camera("camera", LABELS)
+    lane = Lane(slot, tracker, metrics, series, lambda *_: None, lambda box: box.x < 0.5, Schedule(100.0))
+    seen = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32), None, np.full((6, 2), 0.5))
+    for number in range(40):
+        slot.put(replace(frame(0), time=number / 25), threading.Event())
+        ticket = lane.issue(0.0)
+        (known,) = ticket.look.known or (None,)
+        lane.answer(ticket, [replace(seen, box=Box(0.4 + moved, 0.4, 0.2, 0.2), number=1) if known else seen])
+        if known:
+            (track,) = tracker.in_view()
+            assert (track.last_read == ticket.frame.time) == (not moved)
+    assert tracker.in_view()
+
+
+def test_a_frame_that_cannot_be_planned_costs_no_worker(pipeline, metrics):
+    class Stumbles(Schedule):
+        def look(self, time, outlook, image=None):
+            if time == 0.2:
+                raise ValueError("no such picture")
+            return super().look(time, outlook, image)
+
+    works = pipeline(lambda *_: [], 1)
+    camera = Camera(works, metrics, schedule=Stumbles())
+    works.start()
+    camera.feed(range(6))
+    eventually(lambda: camera.times == [0, 1, 3, 4, 5], 20, "the other frames", lambda: camera.times)
+    assert not works.failed.is_set()

@@ -61,7 +61,7 @@ def track(number: int = 1, emotion: str = "happiness", first: float = 990.0, las
     place = LABELS.index(emotion)
     weighted = np.array([1.6 if each == place else 0.4 / 7 for each in range(8)], np.float32)
     box = Box(0.2, 0.2, 0.4, 0.4)
-    return Track(number, first, last, box, box, 0.9, emotion=place, confirmed=True, weight=2.0, weighted=weighted)
+    return Track(number, first, last, last, box, box, 0.9, emotion=place, confirmed=True, weight=2.0, weighted=weighted)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from edge.demo import CLIP
 from edge.events import from_rfc3339
 from edge.pipeline import Analyser
 from edge.replay import replay, replay_settings
+from edge.schedule import WHOLE
 from tests.parts.schema import validate_event
 from tests.parts.settings import settings_for
 from tests.scenes import clear_portraits, compose
@@ -32,9 +33,9 @@ def hurried(monkeypatch):
     """Workers take longer or shorter by chance."""
     rng, analyse = random.Random(), Analyser.__call__
 
-    def now_and_then(self, image, places=None):
+    def now_and_then(self, image, how=WHOLE):
         time.sleep(rng.choice([0, 0, 0.005, 0.03]))
-        return analyse(self, image, places)
+        return analyse(self, image, how)
 
     monkeypatch.setattr(Analyser, "__call__", now_and_then)
 

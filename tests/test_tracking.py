@@ -321,3 +321,91 @@ def test_observations_are_not_changed():
     for frame in range(20):
         tracker.update(frame / RATE, [face])
     np.testing.assert_array_equal(face.probabilities, before)
+
+
+def read(number, emotion, strength=0.95):
+    """What a face shows that was not looked for."""
+    return replace(see(emotion=emotion, strength=strength), number=number)
+
+
+def test_an_emotion_changes_by_what_is_read_between_looks():
+    looked = [see(emotion=0)]
+    transitions, tracker = follow([looked] * 20)
+    (start,) = transitions
+    changes = []
+    for number in range(1, 21):
+        time = 1.9 + number * 0.05
+        changes += tracker.read(time, [read(start.number, 1)]) if number % 2 else tracker.update(time, [see(emotion=1)])
+    (change,) = changes
+    assert (change.type, change.previous, change.emotion) == ("change", 0, 1)
+
+
+def test_reading_more_often_weighs_a_moment_no_less():
+    """The average is over time: what a face showed a while ago fades however often it was read since."""
+    often, seldom = (follow([[see(emotion=0)]] * 20)[1] for _ in range(2))
+    number = often.in_view()[0].number
+    for step in range(1, 61):
+        time = 1.9 + step * 0.02
+        if step % 4:
+            often.read(time, [read(number, 1, 0.9)])
+        else:
+            often.update(time, [see(emotion=1)])
+            seldom.update(time, [see(emotion=1)])
+    one, other = (tracker.in_view()[0].probabilities for tracker in (often, seldom))
+    assert one == pytest.approx(other, abs=0.1)
+
+
+def test_reading_neither_finds_a_face_nor_keeps_it():
+    transitions, tracker = follow([[see()]] * 20)
+    number = transitions[0].number
+    (track,) = tracker.in_view()
+    assert tracker.read(1.95, [read(number, 0), read(99, 0)]) == []
+    assert (track.last_seen, track.last_read, track.in_sight) == (pytest.approx(1.9), 1.95, True)
+    before = track.probabilities
+    tracker.update(2.0, [])
+    assert not track.in_sight
+    tracker.read(2.05, [read(number, 1)])
+    assert (track.last_read, track.probabilities) == (1.95, pytest.approx(before)), "its place shows something else"
+    (end,) = tracker.update(2.0 + Rules().lost, [])
+    assert (end.type, end.time) == ("end", pytest.approx(1.9))
+
+
+def test_nobody_is_reported_by_being_read():
+    tracker = Tracker(Rules())
+    for time in (0.0, 0.2, 0.49):
+        assert tracker.update(time, [see()]) == []
+    assert tracker.read(0.51, [read(1, 0)]) == []
+    (start,) = tracker.update(0.53, [see()])
+    assert (start.type, start.time) == ("start", 0.53)
+
+
+def test_a_known_face_is_where_it_moves_to_with_its_landmarks():
+    landmarks = np.linspace(0.3, 0.5, 12, dtype=np.float32).reshape(6, 2)
+    tracker = Tracker(Rules(), aspect=1.0)
+    for number in range(20):
+        x = 0.01 * number
+        tracker.update(number / RATE, [replace(see(0.4 + x), landmarks=landmarks + np.float32([x, 0]))])
+    (face,) = tracker.outlook().faces
+    known = face.known(1.95)
+    assert known is not None
+    assert known.box.x == pytest.approx(0.4 + 0.195 - 0.1, abs=0.002)
+    assert known.landmarks == pytest.approx(landmarks + np.float32([0.195, 0]), abs=0.002)
+    tracker.update(2.0, [])
+    assert tracker.outlook().faces[0].known(2.05) is None, "missed"
+
+
+@FEWER
+@given(scenes(), st.data())
+def test_reading_between_looks_changes_nothing_of_who_is_there(frames, data):
+    """Whatever is read: the same faces start and end, at the same times."""
+    rules = Rules()
+    plain, reading = Tracker(rules), Tracker(rules)
+    said = {plain: [], reading: []}
+    for time, observations in frames:
+        for tracker in (plain, reading):
+            said[tracker] += [t for t in tracker.update(time, observations) if t.type != "change"]
+        numbers = data.draw(st.lists(st.integers(1, 6), max_size=3))
+        kinds_read = {t.type for t in reading.read(time + 0.01, [read(number, 1) for number in numbers])}
+        assert kinds_read <= {"change"}
+    one, other = ([(t.type, t.time, t.number) for t in said[tracker]] for tracker in (plain, reading))
+    assert one == other

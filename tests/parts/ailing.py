@@ -10,19 +10,19 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from edge.cli import main
-from edge.events import Box
 from edge.faces import Image
 from edge.pipeline import Analyser
+from edge.schedule import WHOLE, Look
 from edge.tracking import Observation
 from tests.parts.daemon import Daemon
 
 SLOWER, LATE, HEALTHY = 10, 1.5, 30
-Look = Callable[[Analyser, Image, Sequence[Box] | None], list[Observation]]
+Analyse = Callable[[Analyser, Image, Look], list[Observation]]
 
 
 class AilingDaemon(Daemon):
@@ -34,29 +34,29 @@ class AilingDaemon(Daemon):
 
 
 def _run(ailment: str, arguments: list[str]) -> None:
-    look: Look = Analyser.__call__
+    analyse: Analyse = Analyser.__call__
     number = itertools.count()
 
-    def slow(analyser: Analyser, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
+    def slow(analyser: Analyser, image: Image, how: Look = WHOLE) -> list[Observation]:
         started = time.monotonic()
-        found = look(analyser, image, places)
+        found = analyse(analyser, image, how)
         time.sleep((SLOWER - 1) * (time.monotonic() - started))
         return found
 
-    def late(analyser: Analyser, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
+    def late(analyser: Analyser, image: Image, how: Look = WHOLE) -> list[Observation]:
         time.sleep(LATE)
-        return look(analyser, image, places)
+        return analyse(analyser, image, how)
 
-    def hangs(analyser: Analyser, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
+    def hangs(analyser: Analyser, image: Image, how: Look = WHOLE) -> list[Observation]:
         if next(number) == HEALTHY:
             print("ailing: hangs", flush=True)
             threading.Event().wait()
-        return look(analyser, image, places)
+        return analyse(analyser, image, how)
 
-    def raises_once(analyser: Analyser, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
+    def raises_once(analyser: Analyser, image: Image, how: Look = WHOLE) -> list[Observation]:
         if next(number) == HEALTHY:
             raise ValueError("ailing: raises")
-        return look(analyser, image, places)
+        return analyse(analyser, image, how)
 
     def raises(*_: object) -> list[Observation]:
         raise ValueError("ailing: raises")

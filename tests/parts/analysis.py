@@ -76,9 +76,9 @@ class Analysis:
         started = time.thread_time()
         ticket = self._lane.issue(at)
         assert ticket is not None
-        found = self._analyser(image, ticket.places)
+        found = self._analyser(image, ticket.look)
         self._waiting.append((ticket, found))
-        self.result.whole.append(ticket.places is None)
+        self.result.whole.append(ticket.look.places is None)
         self.result.seen.append([observation.box for observation in found])
         if len(self._waiting) == DEPTH:
             self._lane.answer(*self._waiting.pop(0))
@@ -91,9 +91,9 @@ class Analysis:
         self.result.transitions += self._tracker.close()
         return self.result
 
-    def _heard(self, frame: Frame, transitions: Sequence[Transition], tracks: Sequence[Track]) -> None:
+    def _heard(self, _frame: Frame, transitions: Sequence[Transition], tracks: Sequence[Track]) -> None:
         self.result.transitions += transitions
-        self.result.views.append([(track.number, track.box) for track in tracks if track.last_seen == frame.time])
+        self.result.views.append([(track.number, track.box) for track in tracks if track.in_sight])
 
     def _add(self, seconds: float) -> None:
         self.result.detection += seconds

@@ -15,42 +15,44 @@ from deploy.demo.encode import write_clip
 from edge.bench.rig import SETTINGS
 from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.camera import Camera
-from edge.events import Box
 from edge.faces import Image
 from edge.frames import Frame
 from edge.metrics import Metrics
 from edge.pipeline import Analyser, Pipeline
 from edge.replay import EventLog
+from edge.schedule import WHOLE, Look
 from edge.settings import CameraSettings
 from edge.tracking import Observation, Rules, Track, Transition
 
-BITS, SQUARE = 14, 24
+#: So many squares of so many pixels, in steps so far apart that the encoder does not take one for another that moved.
+BITS, SQUARE, STEP = 14, 24, 72
 
 
 def number_picture(picture: Image, number: int) -> Image:
     """Return a copy with the number drawn into its top left corner."""
     drawn = picture.copy()
     for bit in range(BITS):
-        drawn[:SQUARE, bit * SQUARE : (bit + 1) * SQUARE] = 255 * (number >> bit & 1)
+        drawn[:SQUARE, bit * STEP : bit * STEP + SQUARE] = 255 * (number >> bit & 1)
     return drawn
 
 
 def number_of(picture: Image) -> int:
     """Read the number that is drawn into a picture."""
     middle = SQUARE // 2
-    levels = picture[middle, middle : BITS * SQUARE : SQUARE].mean(axis=1)
+    levels = picture[middle, middle : BITS * STEP : STEP].mean(axis=1)
     return sum(1 << bit for bit in range(BITS) if levels[bit] > 127)
 
 
 def numbered_clip(out: Path, rate: int, seconds: float) -> None:
     """Write a grey clip, 1280×720, its frames numbered from 0.
 
-    Each fits into a packet or two: the server spreads the packets of a frame over the time until the next one. Each is
-    a keyframe: now and then the server sends one twice, and what differs from the frame before would be added twice.
+    Each but the first fits into one packet, because the server spreads the packets of a frame over the time until the
+    next one, which no camera does, and sends two more before a keyframe. Now and then the server sends a frame twice,
+    so that what differs from the one before is added twice: to white and black that makes no difference.
     """
     grey = np.full((720, 1280, 3), 128, np.uint8)
     pictures = (number_picture(grey, number) for number in range(round(rate * seconds)))
-    write_clip(out, pictures, rate, 30, "veryfast", keyframes=1)
+    write_clip(out, pictures, rate, 30, "veryfast", keyframes=round(rate * seconds))
 
 
 @dataclass(frozen=True)
@@ -83,10 +85,10 @@ class SlowAnalyser(Analyser):
         super().__init__(read_bundle(DEFAULT_MODEL), SETTINGS.keep, metrics)
         self._seconds = seconds
 
-    def __call__(self, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
+    def __call__(self, image: Image, how: Look = WHOLE) -> list[Observation]:
         """Return what is seen, not before the time is over."""
         due = time.monotonic() + self._seconds
-        found = super().__call__(image, places)
+        found = super().__call__(image, how)
         threading.Event().wait(max(0.0, due - time.monotonic()))
         return found
 

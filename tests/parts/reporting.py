@@ -15,15 +15,16 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge.cli import main
-from edge.events import Box, Event
+from edge.events import Event
 from edge.faces import Image
 from edge.outbox import Outbox
 from edge.pipeline import Analyser
+from edge.schedule import WHOLE, Look
 from edge.session import Session
 from edge.store import Changes, Store
 from edge.tracking import Observation
@@ -134,13 +135,13 @@ def _run(report: Path, arguments: list[str]) -> None:
 
 def _remember() -> None:
     look = Analyser.__call__
-    known: dict[tuple[int, object], list[Observation]] = {}
+    known: dict[tuple[int, str], list[Observation]] = {}
 
-    def remembering(analyser: Analyser, image: Image, places: Sequence[Box] | None = None) -> list[Observation]:
-        key = zlib.crc32(image.tobytes()), None if places is None else tuple(map(astuple, places))
+    def remembering(analyser: Analyser, image: Image, how: Look = WHOLE) -> list[Observation]:
+        key = zlib.crc32(image.tobytes()), repr(how)
         if key not in known and len(known) < MOST_REMEMBERED:
-            known[key] = look(analyser, image, places)
-        return known[key] if key in known else look(analyser, image, places)
+            known[key] = look(analyser, image, how)
+        return known[key] if key in known else look(analyser, image, how)
 
     setattr(Analyser, "__call__", remembering)  # noqa: B010
 
