@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import logging
+import math
 import os
 import sys
 import tempfile
@@ -196,13 +197,25 @@ def _moment(text: str) -> float:
     return seconds
 
 
+def _number(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    """Refuse what compares with nothing."""
+    if math.isnan(value):
+        raise click.BadParameter("is no number")
+    return value
+
+
 @cli.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print a list of {file, faces} as JSON, nothing else.")
 @click.option("--annotate", "output", type=click.Path(path_type=Path), help="Draw the faces into a copy (one picture).")
 @click.option("--model", type=click.Path(path_type=Path), default=DEFAULT_MODEL, help="Model file.")
 @click.option(
-    "--threshold", type=click.FloatRange(0.05, 0.99), default=0.45, show_default=True, help="Least confidence."
+    "--threshold",
+    type=click.FloatRange(0.05, 0.99),
+    default=0.45,
+    show_default=True,
+    callback=_number,
+    help="Least confidence.",
 )
 def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model: Path, threshold: float) -> None:
     """Print the faces of pictures, with boxes and probabilities; one that cannot be read is named and passed over."""

@@ -210,7 +210,12 @@ class CameraSettings(_Login):
             raise ValueError(f"no webcam has this index; use 0 to {LARGEST_INDEX}")
         if value.startswith("picamera:") and not re.fullmatch(r"picamera:[0-9]", value):
             raise ValueError("no such camera; use picamera or picamera:0")
-        return value if parts.scheme in NETWORK_SCHEMES else usable_path(value)
+        if parts.scheme not in NETWORK_SCHEMES:
+            return usable_path(value)
+        only_a_host(parts.hostname)
+        if parts.port == 0:
+            raise ValueError("nothing answers at port 0; write the camera's, or none for the usual one")
+        return value
 
     @model_validator(mode="after")
     def _keys_have_a_use(self) -> Self:
@@ -262,8 +267,8 @@ class DetectorSettings(_Section):
         model: file with YuNet, for whole pictures; BlazeFace "back" if left out.
         threshold: least confidence of a new face.
         keep: least confidence of one already followed.
-        interval: seconds between looks at the whole picture; in the frames between only the places where faces are
-            expected are looked at. 0 for the whole of every frame.
+        interval: seconds between looks at the whole picture, up to 0.5 where nothing changes; in the frames between
+            only the places where faces are expected are looked at, if at all. 0 for the whole of every frame.
     """
 
     model: UsablePath | None = None

@@ -233,6 +233,7 @@ def test_paths_too_long_are_one_line(picture):
         (["run", "--demo", "--source", "rtsp://u:hunter2@h/x"], "keys username and password"),
         (["classify"], "Missing argument"),
         (["classify", "a.png", "b.png", "--annotate", "c.png"], "--annotate takes one picture"),
+        (["classify", "a.png", "--threshold", "nan"], "is no number"),
         (["classify", "a.png", "--threshold", "2"], "--threshold"),
         (["check"], "Missing argument"),
         (["dance"], "No such command"),

@@ -36,7 +36,7 @@ CHUNK = 128
 #: So many pictures are done before other processes would have started.
 FEW = 512
 #: Part of the cache's file names: count up when something would come out differently.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
