@@ -6,6 +6,7 @@ training.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -100,17 +101,16 @@ def crop_transform(landmarks: Floats, rule: CropRule) -> Floats:
         landmarks: float32 (6, 2) in the order of `Face.landmarks`.
         rule: of the crop.
     """
-    left, right = landmarks[LEFT_EYE].astype(float), landmarks[RIGHT_EYE].astype(float)
-    middle = (left + right) / 2
-    across = right - left
-    unit = max(np.hypot(*across), MOUTH_TO_EYES * np.hypot(*(landmarks[MOUTH] - middle)), 1.0)
-    angle = np.arctan2(across[1], across[0])
+    (left, top), (right, bottom), (mouth_x, mouth_y) = landmarks[[LEFT_EYE, RIGHT_EYE, MOUTH]].tolist()
+    x, y = (left + right) / 2, (top + bottom) / 2
+    apart = math.hypot(right - left, bottom - top)
+    unit = max(apart, MOUTH_TO_EYES * math.hypot(mouth_x - x, mouth_y - y), 1.0)
+    angle = math.atan2(bottom - top, right - left)
     scale = rule.size / (rule.margin * unit)
-    cos, sin = scale * np.cos(angle), scale * np.sin(angle)
-    rotation = np.array([[cos, sin], [-sin, cos]])
+    cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     # Pixel centres are at integer coordinates, hence the half pixel.
-    target = np.array([rule.size / 2, rule.eye_line * rule.size]) - 0.5
-    return np.hstack([rotation, (target - rotation @ middle)[:, None]]).astype(np.float32)
+    to_x, to_y = rule.size / 2 - 0.5, rule.eye_line * rule.size - 0.5
+    return np.array([[cos, sin, to_x - cos * x - sin * y], [-sin, cos, to_y + sin * x - cos * y]], np.float32)
 
 
 def crop(image: Image, landmarks: Floats, rule: CropRule, colour: Colour = "grey") -> Image:
@@ -160,27 +160,32 @@ def _converted(image: Image, colour: Colour) -> Image:
 def _shrunk_patch(image: Image, transform: Floats, size: int) -> tuple[Image, Floats]:
     """Cut out what the crop needs and halve it until the warp shrinks less than two-fold (else it would alias)."""
     height, width = image.shape[:2]
-    inverse = cv2.invertAffineTransform(transform)
-    corners = np.array([[0, 0, 1], [size, 0, 1], [0, size, 1], [size, size, 1]]) @ inverse.T
-    x0, y0 = np.clip(np.floor(corners.min(axis=0)).astype(int) - 2, 0, (width - 1, height - 1))
-    x1, y1 = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 3, (x0 + 1, y0 + 1), (width, height))
-    factor = max(1, int(1 / np.hypot(transform[0, 0], transform[0, 1])))
+    # Plain numbers: arrays this small cost far more than what is done with them.
+    (a, b, right), (c, d, down) = transform.tolist()
+    area = a * d - b * c
+    xs = [(d * (x - right) - b * (y - down)) / area for x in (0, size) for y in (0, size)]
+    ys = [(a * (y - down) - c * (x - right)) / area for x in (0, size) for y in (0, size)]
+    x0, y0 = _between(math.floor(min(xs)) - 2, 0, width - 1), _between(math.floor(min(ys)) - 2, 0, height - 1)
+    x1, y1 = _between(math.ceil(max(xs)) + 3, x0 + 1, width), _between(math.ceil(max(ys)) + 3, y0 + 1, height)
+    factor = max(1, int(1 / math.hypot(a, b)))
     # Averaging whole blocks of pixels is far cheaper than averaging parts of them.
-    x0, x1 = _whole_blocks(int(x0), int(x1), factor, width)
-    y0, y1 = _whole_blocks(int(y0), int(y1), factor, height)
+    x0, x1 = _whole_blocks(x0, x1, factor, width)
+    y0, y1 = _whole_blocks(y0, y1, factor, height)
     patch = image[y0:y1, x0:x1]
     factor = min(factor, *patch.shape[:2])
-    if factor > 1:
-        target = (patch.shape[1] // factor, patch.shape[0] // factor)
-        scale = (patch.shape[1] / target[0], patch.shape[0] / target[1])
-        patch = np.asarray(cv2.resize(patch, target, interpolation=cv2.INTER_AREA), np.uint8)
-    else:
-        scale = (1.0, 1.0)
+    if factor == 1:
+        return patch, np.array([[a, b, right + a * x0 + b * y0], [c, d, down + c * x0 + d * y0]], np.float32)
+    target = (patch.shape[1] // factor, patch.shape[0] // factor)
+    across, along = patch.shape[1] / target[0], patch.shape[0] / target[1]
+    patch = np.asarray(cv2.resize(patch, target, interpolation=cv2.INTER_AREA), np.uint8)
     # Crop pixel = A · picture pixel + b, and picture pixel = patch pixel · scale + offset.
-    linear = transform[:, :2] * np.array(scale)
-    offset = np.array([x0 + (scale[0] - 1) / 2, y0 + (scale[1] - 1) / 2])
-    shift = transform[:, 2] + transform[:, :2] @ offset
-    return patch, np.hstack([linear, shift[:, None]]).astype(np.float32)
+    x, y = x0 + (across - 1) / 2, y0 + (along - 1) / 2
+    shifted = [[a * across, b * along, right + a * x + b * y], [c * across, d * along, down + c * x + d * y]]
+    return patch, np.array(shifted, np.float32)
+
+
+def _between(value: int, least: int, most: int) -> int:
+    return min(max(value, least), most)
 
 
 def _whole_blocks(low: int, high: int, block: int, most: int) -> tuple[int, int]:

@@ -9,12 +9,15 @@ goes to the lane's tracker under the lane's lock and in the order of the tickets
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,6 +46,8 @@ DEEP, DEEP_SECONDS = 4, 0.13
 #: while that look is less than so many seconds of the recording back: faces move on.
 BEYOND, BEYOND_ALWAYS, BEYOND_SECONDS = 4, 2, 0.17
 IDLE = 0.2
+#: Workers leave the processor to what reads cameras, where both want it: what waits to be read gets old unseen.
+NICE = 3
 #: A worker inside one analysis for longer than this makes no progress. That it is noticed, and the end of the process,
 #: are to add 5 s at most to the time of the watchdog.
 STUCK = 4.0
@@ -294,14 +299,13 @@ class Analyser:
 
     def __call__(self, image: Image, how: Look = WHOLE) -> list[Observation]:
         """Return what is seen in a BGR picture, uint8 (height, width, 3); boxes and landmarks in fractions of it."""
-        faces = [_in_pixels(known, image) for known in how.known] or self.find(image, how.places)
+        faces: list[tuple[Face, int | None]] = [(_in_pixels(known, image), known.number) for known in how.known]
+        if not faces:
+            faces = [(face, None) for face in self.find(image, how.places)]
         if not faces:
             return []
         started = time.perf_counter()
-        observations = [self.observe(image, face) for face in faces]
-        if how.known:
-            pairs = zip(observations, how.known, strict=True)
-            observations = [replace(observation, number=known.number) for observation, known in pairs]
+        observations = [self.observe(image, face, number) for face, number in faces]
         self._metrics.stages["classify"].observe(time.perf_counter() - started)
         self._metrics.inferences["classify"].inc(len(faces))
         return observations
@@ -317,14 +321,17 @@ class Analyser:
         self._metrics.inferences[stage].inc(1 if places is None else self._regions.runs(len(places)))
         return faces
 
-    def observe(self, image: Image, face: Face) -> Observation:
-        """Return what is seen of one face of a BGR picture."""
+    def observe(self, image: Image, face: Face, number: int | None = None) -> Observation:
+        """Return what is seen of one face of a BGR picture; `number` of its track if it was not looked for."""
         height, width = image.shape[:2]
         cut = crop(image, face.landmarks, self._classifier.rule, self._classifier.colour)
         x, y, w, h = face.box
         box = Box(x / width, y / height, w / width, h / height)
+        probabilities = self._classifier(cut)
+        if number is not None:
+            return Observation(box, face.confidence, probabilities, number=number)
         landmarks = np.asarray(face.landmarks / (width, height), np.float32)
-        return Observation(box, face.confidence, self._classifier(cut), look(cut), landmarks)
+        return Observation(box, face.confidence, probabilities, look(cut), landmarks)
 
 
 def _in_pixels(known: Known, image: Image) -> Face:
@@ -405,6 +412,7 @@ class Pipeline:
         """Analyse until stopped. A supervision point: what an analysis raises costs its frame only."""
         analyse: Analyse | None = None
         maker = self._make_analyser
+        _step_back()
         name = threading.current_thread().name
         while not self._stopped.is_set():
             lane, ticket = None, None
@@ -451,3 +459,11 @@ class Pipeline:
         if count >= FAILURES_PER_MINUTE:
             log.error("analysis failed %d times within a minute: giving up", count)
             self.failed.set()
+
+
+def _step_back() -> None:
+    """Lower this thread's priority by `NICE`, where the system has one for each thread."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):  # where that is forbidden it goes on as it is
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)

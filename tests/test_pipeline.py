@@ -1,5 +1,6 @@
 """Workers over lanes: order, failures, time-outs, fairness; most analysers are stand-ins."""
 
+import os
 import random
 import threading
 import time
@@ -13,7 +14,7 @@ from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.events import Box
 from edge.frames import Frame, Slot
 from edge.metrics import Metrics
-from edge.pipeline import BEYOND, DEEP_SECONDS, Analyser, Lane, Pipeline
+from edge.pipeline import BEYOND, DEEP_SECONDS, NICE, Analyser, Lane, Pipeline
 from edge.schedule import Look, Schedule
 from edge.tracking import Known, Observation, Rules, Tracker
 from tests.parts import eventually
@@ -97,6 +98,34 @@ def test_results_come_in_the_order_of_the_frames(pipeline, metrics, workers, see
     assert most[0] <= workers
     if workers > 1:
         assert most[0] > 1
+
+
+def test_workers_leave_the_processor_to_what_reads_cameras(pipeline, metrics):
+    found = []
+
+    def analyse(*_):
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return []
+
+    works = pipeline(analyse, 1)
+    camera = Camera(works, metrics)
+    works.start()
+    camera.feed(range(2)).join(30)
+    camera.lane.drain(30)
+    here = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    assert found == 2 * [min(here + NICE, 19)]
+
+
+def test_workers_work_where_priorities_are_forbidden(pipeline, metrics, monkeypatch):
+    def forbidden(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(edge.pipeline.os, "setpriority", forbidden)
+    works = pipeline(lambda *_: [], 1)
+    camera = Camera(works, metrics)
+    works.start()
+    camera.feed(range(2)).join(30)
+    eventually(lambda: len(camera.times) == 2, 20, "results")
 
 
 def test_tracker_gets_what_was_found(pipeline, metrics):
@@ -538,7 +567,7 @@ def test_real_analyser_reads_a_known_face_without_looking_for_it(metrics):
     (whole,) = analyse(portrait())
     known = Known(7, whole.box, whole.landmarks, whole.confidence)
     (read,) = analyse(portrait(), Look((), (known,)))
-    assert read.number == 7
+    assert (read.number, read.look) == (7, None)
     assert read.probabilities == pytest.approx(whole.probabilities, abs=0.01)
     assert (read.box.x, read.box.height) == (pytest.approx(whole.box.x), pytest.approx(whole.box.height))
     assert [metrics.inferences[stage]._value.get() for stage in ("detect", "regions", "classify")] == [1, 0, 2]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge.demo import CLIP
-from edge.pipeline import STUCK
+from edge.pipeline import NICE, STUCK
 from edge.systemd import notify, watchdog_seconds
 from tests.parts import tool
 from tests.parts.daemon import ROOT, Daemon
@@ -162,14 +162,21 @@ def test_the_daemon_works_with_the_system_calls_that_the_unit_leaves(parts, brok
     assert "Seccomp:\t2" in Path(f"/proc/{daemon.pid}/status").read_text()
     subscriber.wait_for(lambda m: m.topic == "emotion/test/cam/event" and m.payload["type"] == "start", 60)
     assert daemon.outbox.stat().st_size > 0
+    priorities = [int(task.joinpath("stat").read_text().rpartition(")")[2].split()[16]) for task in tasks(daemon.pid)]
+    assert set(priorities) == {min(priorities), min(19, min(priorities) + NICE)}
     assert not [line for line in daemon.lines() if line.startswith(("WARNING", "ERROR"))]
     assert daemon.stop() == 0
+
+
+def tasks(pid):
+    return list(Path(f"/proc/{pid}/task").iterdir())
 
 
 def test_what_the_unit_takes_away_is_refused():
     attempt = "import mmap, os, sys\ntry: {}\nexcept PermissionError: sys.exit(7)"
     for call, code in (
-        ("os.nice(1)", 7),
+        ("os.sched_setaffinity(0, os.sched_getaffinity(0))", 7),
+        ("os.nice(1)", 0),
         ("os.chown('.', 0, 0)", 7),
         ("mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)", 7),
         ("mmap.mmap(-1, 4096)", 0),

@@ -97,10 +97,10 @@ class MeasuredAnalyser(Analyser):
         self._clock.add("detect" if places is None else "regions", started)
         return faces
 
-    def observe(self, image: Image, face: Face) -> Observation:
+    def observe(self, image: Image, face: Face, number: int | None = None) -> Observation:
         """Read a face, as the daemon does."""
         started = time.thread_time()
-        observation = super().observe(image, face)
+        observation = super().observe(image, face, number)
         self._clock.add("classify", started)
         return observation
 
