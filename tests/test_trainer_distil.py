@@ -94,10 +94,20 @@ def test_target_is_a_share_of_both(share, temperature, seed):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trainer.training.distil.read", lambda _: soft_labels(probabilities))
         labels = SAMPLES.faces.distributions
-        found = taught(labels, SAMPLES.faces, Distillation(share=share, temperature=temperature), path)
+        found = taught(labels, SAMPLES.faces, Distillation(share=share, temperature=temperature), [path])
     expected = (1 - share) * labels + share * softened(probabilities, temperature)
     np.testing.assert_allclose(found, expected, atol=2e-3)
     np.testing.assert_allclose(found.sum(axis=1), 1, rtol=1e-3)
+
+
+def test_files_count_alike():
+    draw = np.random.default_rng(3).dirichlet
+    two = [draw(np.ones(8), len(SAMPLES)).astype(np.float32) for _ in range(2)]
+    paths = [Path("one.npz"), Path("other.npz")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trainer.training.distil.read", lambda path: soft_labels(two[paths.index(path)]))
+        found = taught(SAMPLES.faces.distributions, SAMPLES.faces, Distillation(share=1), paths)
+    np.testing.assert_allclose(found, (two[0] + two[1]) / 2, atol=2e-3)
 
 
 def test_softened_is_what_the_logits_give():
@@ -111,7 +121,7 @@ def test_network_learns_what_its_teacher_says(tmp_path):
     config = changed(
         Config.model_validate(TINY),
         {
-            "training.distillation": {"soft_labels": str(tmp_path / "soft.npz"), "share": 1},
+            "training.distillation": {"soft_labels": [str(tmp_path / "soft.npz")], "share": 1},
             "training.epochs": 12,
             "training.keep": "last",
         },

@@ -90,11 +90,17 @@ class Architecture(_Section):
 class Distillation(_Section):
     """Part of the target comes from teachers (Hinton et al., arXiv:1503.02531)."""
 
-    soft_labels: Path | None = Field(
-        default=None, description="file that `emotion-trainer teach` wrote; if left out, what `train --teacher` wrote"
+    soft_labels: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="file that `emotion-trainer teach` wrote, or several, whose mean is taken; if left out, what "
+        "`train --teacher` wrote",
     )
     share: float = Field(default=0.7, ge=0, le=1, description="of the target; the rest are the labels")
     temperature: float = Field(default=1, gt=0, description="softens the teachers' probabilities")
+
+    def files(self) -> tuple[Path, ...]:
+        """Return the files of `soft_labels`."""
+        return (self.soft_labels,) if isinstance(self.soft_labels, Path) else self.soft_labels or ()
 
 
 class Training(_Section):
@@ -221,8 +227,8 @@ def with_teachers(config: Config) -> Config:
     settings = config.training.distillation or Distillation()
     if settings.soft_labels:
         raise ConfigError(
-            f"training.distillation.soft_labels: {settings.soft_labels} are what teachers answered; leave out the key "
-            "or --teacher"
+            f"training.distillation.soft_labels: {', '.join(map(str, settings.files()))}: what teachers answered; "
+            "leave out the key or --teacher"
         )
     return changed(config, {"training.distillation": settings.model_dump()})
 

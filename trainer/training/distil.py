@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,15 +118,16 @@ def softened(probabilities: Floats, temperature: float) -> Floats:
     return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
 
 
-def taught(targets: Floats, faces: Faces, settings: Distillation, path: Path) -> Floats:
-    """Give the teachers, whose soft labels lie in `path`, their share of the targets (n, classes).
+def taught(targets: Floats, faces: Faces, settings: Distillation, paths: Sequence[Path]) -> Floats:
+    """Give the teachers, whose soft labels lie in `paths`, their share of the targets (n, classes).
 
-    Cross-entropy is linear in the target, so this is the weighted sum of the loss against both.
+    Each file counts alike, however many teachers' mean it holds. Cross-entropy is linear in the target, so this is the
+    weighted sum of the loss against both.
 
     Raises:
         DistillationError: there are no soft labels, or they do not fit.
     """
-    found = lookup(read(path), faces, path)
+    found = np.mean([lookup(read(path), faces, path) for path in paths], axis=0)
     return np.asarray(
         (1 - settings.share) * targets + settings.share * softened(found, settings.temperature), np.float32
     )

@@ -144,8 +144,8 @@ def _targets(train: Samples, training: Training, run: Path) -> tuple[Floats, Flo
     labels = train.faces.distributions
     targets = smoothed(labels, training.label_smoothing)
     if training.distillation:
-        path = training.distillation.soft_labels or run / SOFT_LABELS
-        targets = taught(targets, train.faces, training.distillation, path)
+        paths = training.distillation.files() or (run / SOFT_LABELS,)
+        targets = taught(targets, train.faces, training.distillation, paths)
     return targets, class_weights(labels, training.class_weights)
 
 
