@@ -94,8 +94,6 @@ def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
         raise
     except yaml.YAMLError as error:
         raise SettingsError(_yaml_message(path, error)) from None
-    except (ValueError, KeyError, AttributeError):  # from a value such as 2024-13-45, or !!int x
-        raise SettingsError(f"{path}: a value looks like a date or number but is none; put it in quotes") from None
     except RecursionError:
         raise SettingsError(
             f"{path}: nested too deeply, or in itself; write it out, see emotion-edge example"
@@ -205,9 +203,16 @@ NO_TEXT = {
 
 def _check_nodes(node: yaml.Node | None, path: Path) -> None:
     """Refuse what YAML lets pass and no key can mean: a key that stands twice, half of a character."""
-    if isinstance(node, yaml.ScalarNode) and any("\ud800" <= each <= "\udfff" for each in node.value):
-        line = node.start_mark.line + 1
-        raise SettingsError(shown(f"{path}:{line}: half of a character, such as \\ud800; write the character itself"))
+    if isinstance(node, yaml.ScalarNode):
+        where = f"{path}:{node.start_mark.line + 1}"
+        if any("\ud800" <= each <= "\udfff" for each in node.value):
+            raise SettingsError(shown(f"{where}: half of a character, such as \\ud800; write the character itself"))
+        try:
+            with contextlib.suppress(yaml.YAMLError):  # told of the whole, where it matters
+                SafeConstructor().construct_document(node)
+        except (ValueError, KeyError, AttributeError):  # from a value such as 2024-13-45, or !!int x
+            remedy = "looks like a date or number but is none; put it in quotes"
+            raise SettingsError(shown(f"{where}: {node.value} {remedy}")) from None
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _check_nodes(item, path)
