@@ -39,7 +39,7 @@ class Challenge:
 
 
 def parse_challenge(header: str) -> Challenge:
-    """Read a `WWW-Authenticate` header."""
+    """Read a `WWW-Authenticate` header: text in UTF-8, or bytes that are none, escaped as surrogates."""
     scheme, _, rest = header.strip().partition(" ")
     parameters = {
         name.lower(): re.sub(r"\\(.)", r"\1", quoted) if quoted else bare
@@ -72,7 +72,7 @@ def answer(challenge: Challenge, username: str, password: str, method: str, uri:
     client_nonce = nonce or secrets.token_hex(8)
 
     def hashed(*parts: str) -> str:
-        return _HASHES[challenge.algorithm](":".join(parts).encode())
+        return _HASHES[challenge.algorithm](":".join(parts).encode("utf-8", "surrogateescape"))
 
     secret = hashed(username, realm, password)
     if given.get("algorithm", "").upper().endswith("-SESS"):

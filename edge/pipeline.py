@@ -143,7 +143,11 @@ class Lane:
                 return None
             # The last of the outlooks is that after ticket `_next - 1`.
             outlook = self._outlooks[self._needed() - self._next if self.slot.keep_all else -1]
-            ticket = Ticket(self._issued, frame, now, self._schedule.look(frame.time, outlook, frame.image))
+            with contextlib.ExitStack() as lost:
+                lost.callback(self.series.frames_dropped["failed"].inc)
+                look = self._schedule.look(frame.time, outlook, frame.image)
+                lost.pop_all()
+            ticket = Ticket(self._issued, frame, now, look)
             if ticket.look.places is None:
                 self._wholes.append((ticket.number, frame.time))
             self._times.append((ticket.number, frame.time))
@@ -427,8 +431,8 @@ class Pipeline:
                 lane.answer(ticket, analyse(ticket.frame.image, ticket.look))
             except Exception:
                 log.exception("analysis failed; the worker starts again")
-                analyse = None
                 if lane is not None and ticket is not None:
+                    analyse = None
                     lane.answer(ticket, None)
                 self._count_failure()
             finally:

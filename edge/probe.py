@@ -232,7 +232,7 @@ class _Rtsp:
         if authorization is not None:
             lines.append(f"Authorization: {authorization}")
         self._connection.settimeout(_left(self._deadline))
-        self._connection.sendall("\r\n".join([*lines, "", ""]).encode())
+        self._connection.sendall("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape"))
         head = self._read(lambda text: text.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in text else 0).decode("latin-1")
         first, *fields = head.strip().split("\r\n")
         found = re.match(r"RTSP/\d\.\d (\d{3}) ?(.*)", first)
@@ -242,7 +242,7 @@ class _Rtsp:
         headers = [(name.strip().lower(), value.strip()) for name, _, value in (f.partition(":") for f in fields)]
         length = int(next((value for name, value in headers if name == "content-length" and value.isdecimal()), "0"))
         body = self._read(lambda text: length if len(text) >= length else 0) if length else b""
-        challenges = [parse_challenge(value) for name, value in headers if name == "www-authenticate"]
+        challenges = [parse_challenge(_as_text(value)) for name, value in headers if name == "www-authenticate"]
         return Answer(int(found[1]), found[2], challenges, body=body.decode("latin-1"))
 
     def _read(self, complete: Callable[[bytes], int]) -> bytes:
@@ -263,13 +263,20 @@ def _http(settings: CameraSettings, deadline: float, method: str, path: str, aut
     connection.sock = connect(settings, deadline)
     try:
         connection.sock.settimeout(_left(deadline))
-        headers = {"User-Agent": "emotion-edge"} | ({"Authorization": authorization} if authorization else {})
+        headers = {"User-Agent": b"emotion-edge"}
+        if authorization is not None:
+            headers["Authorization"] = authorization.encode("utf-8", "surrogateescape")
         connection.request(method, path, headers=headers)
         said = connection.getresponse()
-        challenges = [parse_challenge(value) for value in said.headers.get_all("WWW-Authenticate", [])]
+        challenges = [parse_challenge(_as_text(value)) for value in said.headers.get_all("WWW-Authenticate", [])]
         return Answer(said.status, said.reason, challenges, said.headers.get("Content-Type", ""))
     finally:
         connection.close()
+
+
+def _as_text(header: str) -> str:
+    """Return what was read as Latin-1, as HTTP has it, as the UTF-8 that it is more often."""
+    return header.encode("latin-1").decode("utf-8", "surrogateescape")
 
 
 def _video_codecs(description: str) -> list[str]:

@@ -267,8 +267,9 @@ class DetectorSettings(_Section):
         model: file with YuNet, for whole pictures; BlazeFace "back" if left out.
         threshold: least confidence of a new face.
         keep: least confidence of one already followed.
-        interval: seconds between looks at the whole picture, up to 0.5 where nothing changes; in the frames between
-            only the places where faces are expected are looked at, if at all. 0 for the whole of every frame.
+        interval: seconds between looks at the whole picture, 0.5 if that is longer where nothing changes; in the
+            frames between only the places where faces are expected are looked at, if at all. 0 for the whole of every
+            frame.
     """
 
     model: UsablePath | None = None

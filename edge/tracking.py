@@ -243,12 +243,14 @@ class Tracker:
     def read(self, time: float, observations: Sequence[Observation]) -> list[Transition]:
         """Take in what reported faces show in the frame at `time`, in which they were not looked for.
 
-        Who was missed meanwhile is not there: what its place shows counts for nothing.
+        Who was missed meanwhile, or found to be elsewhere, is not there: what its place shows counts for nothing.
         """
         transitions = []
         for observation in observations:
             track = next((track for track in self._tracks if track.number == observation.number), None)
-            if track is not None and track.in_sight and track.confirmed:
+            if track is None or not (track.in_sight and track.confirmed):
+                continue
+            if self._away(track, observation.box, time)[0] <= STEADY:
                 self._average(track, time, observation.probabilities)
                 transitions += self._judge(track, time)
         return transitions

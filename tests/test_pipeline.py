@@ -621,4 +621,5 @@ def test_a_frame_that_cannot_be_planned_costs_no_worker(pipeline, metrics):
     works.start()
     camera.feed(range(6))
     eventually(lambda: camera.times == [0, 1, 3, 4, 5], 20, "the other frames", lambda: camera.times)
+    assert camera.dropped("failed") == 1
     assert not works.failed.is_set()

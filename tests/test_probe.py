@@ -56,7 +56,7 @@ def test_wrong_password_is_auth(scheme, challenge):
     assert (reason, "give username and password" in says) == ("auth", True)
 
 
-@pytest.mark.parametrize("challenge", [BASIC, MD5, SHA256])
+@pytest.mark.parametrize("challenge", [BASIC, MD5, SHA256, 'Digest realm="Überwachung 摄像头", nonce="abc"'])
 def test_right_password_is_not_auth(challenge):
     accept = good_login(challenge)
     assert ask(rtsp(challenges=[challenge], accept=accept), password=SECRET)[0] == "codec"

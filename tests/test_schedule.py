@@ -186,6 +186,17 @@ def test_who_comes_into_a_still_picture_is_found_as_soon_as_ever():
     assert max(two - one for one, two in itertools.pairwise(after)) <= INTERVAL + 1e-9, "and looked at for a while"
 
 
+def test_who_comes_up_beside_a_known_face_is_found_within_half_a_second():
+    """What moves there may be the known one's shoulders."""
+    came = STILL_LIFE.copy()
+    height, width = came.shape[:2]
+    came[height // 2 : height * 3 // 4, width * 7 // 12 : width * 2 // 3] ^= 128
+    known = Outlook((face(x=0.3, last_seen=10.0),))
+    for start in np.arange(3.0, 3.6, 0.05):
+        looks = looks_at(lambda time, start=start: STILL_LIFE if time < start else came, known)
+        assert min(time for time in looks if time >= start) - start <= STILL + 1e-9
+
+
 @pytest.mark.parametrize("rate", [3, 5, 7, 10, 15, 25, 60])
 def test_at_any_rate_a_still_picture_is_looked_at_twice_a_second(rate):
     looks = looks_at(lambda _: STILL_LIFE, rate=rate)

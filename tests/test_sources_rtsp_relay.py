@@ -22,7 +22,7 @@ from edge.digest import answer, parse_challenge
 from edge.frames import CaptureError
 from edge.settings import CameraSettings
 from edge.sources.network import NetworkSource
-from edge.sources.rtsp_relay import RtspRelay
+from edge.sources.rtsp_relay import LONGEST_GREETING, UNKNOWN, RtspRelay
 from tests.parts import HOST, eventually, free_port, tool
 from tests.parts.camera import Authority, FakeCamera, hang_up, read_request, rtsp, silent
 from tests.parts.clocked import number_of, numbered_clip
@@ -245,6 +245,23 @@ def test_log_in(clips, rtsp_server, challenge):
         assert all(f"{HOST}:{camera.port}/clip.mp4" in uri or f"{HOST}:{rtsp_server.port}/" in uri for _, uri in seen)
 
 
+@pytest.mark.parametrize("challenge", ['Basic realm="x"', 'Digest realm="x", nonce="y"'])
+def test_a_wrong_password_is_given_once(challenge):
+    """Cameras lock accounts for several."""
+    given = []
+
+    async def refuse(reader, writer):
+        while True:
+            method, _, headers = await read_request(reader)
+            given.append("authorization" in headers)
+            status = "200 OK" if method == "OPTIONS" else f"401 Unauthorized\r\nWWW-Authenticate: {challenge}"
+            writer.write(f"RTSP/1.0 {status}\r\nCSeq: {headers['cseq']}\r\n\r\n".encode())
+
+    with FakeCamera(refuse) as camera, nothing_left(), pytest.raises(CaptureError):
+        opened(f"rtsp://{HOST}:{camera.port}/live", username="me", password="wrong")
+    assert given.count(True) == 1
+
+
 def test_a_camera_that_has_moved_is_followed(clips, rtsp_server):
     clip(clips)
 
@@ -267,13 +284,56 @@ def clip(clips):
 
 
 def test_only_who_names_the_address_gets_through():
-    with FakeCamera(silent) as camera, nothing_left(), relayed(camera.port) as it:
+    asked = []
+
+    async def listen(reader, _):
+        while True:
+            asked.append(await read_request(reader))
+
+    with FakeCamera(listen) as camera, nothing_left(), relayed(camera.port) as it:
         port = int(it.address.split(":")[2].split("/")[0])
-        with socket.create_connection((HOST, port), 10) as stranger:
-            stranger.sendall(REQUEST.format(f"rtsp://{HOST}:{port}/").encode())
-            assert stranger.recv(100) == b"", "turned away"
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection((HOST, port), 10)
+        silent_ones = [socket.create_connection((HOST, port), 10) for _ in range(UNKNOWN + 2)]
+        for greeting in (REQUEST.format(f"rtsp://{HOST}:{port}/").encode(), bytes(2 * LONGEST_GREETING)):
+            with socket.create_connection((HOST, port), 10) as stranger:
+                stranger.sendall(greeting)
+                with contextlib.suppress(ConnectionResetError):
+                    assert stranger.recv(100) == b"", "turned away"
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server((HOST, port))
+        with player(it):
+            eventually(lambda: asked, 10, "what FFmpeg asks")
+            for stranger in silent_ones:
+                with stranger, contextlib.suppress(ConnectionResetError):
+                    assert stranger.recv(100) == b"", "turned away"
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((HOST, port), 10)
+
+
+@pytest.mark.parametrize("floods", [False, True])
+def test_the_camera_hears_that_no_more_is_wanted(floods):
+    heard = []
+
+    async def listen(reader, writer):
+        async def flood():
+            while floods:
+                writer.write(b"$\0\x04\0" + bytes(1024))
+                await writer.drain()
+                await asyncio.sleep(0)  # so that the loop reads too
+
+        writer.write(b"RTSP/1.0 200 OK\r\nCSeq: 1\r\n\r\n")
+        flooding = asyncio.create_task(flood())
+        try:
+            while True:
+                heard.append((await read_request(reader))[0])
+        finally:
+            flooding.cancel()
+
+    with FakeCamera(listen) as camera, nothing_left(), relayed(camera.port) as it, player(it) as connection:
+        connection.recv(100)
+        connection.sendall(REQUEST.format(it.address).replace("OPTIONS", "TEARDOWN").encode())
+        connection.close()
+        it.close()
+        eventually(lambda: "TEARDOWN" in heard, 10, "last word")
 
 
 def test_there_is_one_connection():

@@ -1,5 +1,6 @@
 """What FFmpeg and a camera tell each other by way of the relay."""
 
+import hashlib
 import re
 
 import pytest
@@ -92,7 +93,7 @@ def test_a_wrong_password_is_tried_once_and_told():
     it.asked(request())
     assert it.answered(unauthorized(MD5)) == b""
     it.again = b""
-    assert it.answered(unauthorized(MD5, number=3)) == unauthorized(MD5)
+    assert it.answered(unauthorized(MD5, number=3)) == said("401 Unauthorized"), "and FFmpeg does not ask once more"
     assert it.again == b""
 
 
@@ -103,6 +104,21 @@ def test_a_nonce_that_has_grown_old_is_replaced():
     it.asked(request("GET_PARAMETER", 5))
     assert it.answered(unauthorized(MD5.replace("n1", "n2"), number=6)) == b""
     assert 'nonce="n2"' in header(it.again, "Authorization")
+
+
+@pytest.mark.parametrize("realm", ["Überwachung".encode(), "摄像头".encode(), "Überwachung".encode("latin-1")])
+def test_a_realm_goes_back_as_it_came(realm):
+    it = talk()
+    it.asked(request())
+    it.answered(b'RTSP/1.0 401 No\r\nCSeq: 2\r\nWWW-Authenticate: Digest realm="' + realm + b'", nonce="n"\r\n\r\n')
+    given = it.again.partition(b"Authorization: ")[2]
+    assert b'realm="' + realm + b'"' in given
+
+    def md5(*parts):
+        return hashlib.md5(b":".join(parts)).hexdigest().encode()
+
+    proof = md5(md5(b"me", realm, PASSWORD.encode()), b"n", md5(b"DESCRIBE", SOURCE.encode()))
+    assert b'response="' + proof + b'"' in given
 
 
 def test_a_digest_is_given_where_the_password_itself_would_do():
@@ -116,7 +132,7 @@ def test_a_digest_is_given_where_the_password_itself_would_do():
 def test_without_login_or_a_known_way_ffmpeg_is_told(login, challenge):
     it = talk(login=login)
     it.asked(request())
-    assert it.answered(unauthorized(challenge)) == unauthorized(challenge)
+    assert it.answered(unauthorized(challenge)) == said("401 Unauthorized")
     assert it.again == b""
 
 

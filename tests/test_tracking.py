@@ -370,6 +370,18 @@ def test_reading_neither_finds_a_face_nor_keeps_it():
     assert (end.type, end.time) == ("end", pytest.approx(1.9))
 
 
+@pytest.mark.parametrize(("away", "counts"), [(0.02, True), (0.12, False)])
+def test_a_face_read_where_it_was_before_it_moved_counts_for_nothing(away, counts):
+    """A slow look can come back after frames were planned by the one before it."""
+    transitions, tracker = follow([[see(0.4, emotion=0)]] * 20)
+    number = transitions[0].number
+    stale = replace(read(number, 1), box=see(0.4).box)
+    tracker.update(1.95, [see(0.4 + away, emotion=0)])
+    (track,) = tracker.in_view()
+    assert tracker.read(1.96, [stale]) == []
+    assert (track.last_read == 1.96) == counts
+
+
 def test_nobody_is_reported_by_being_read():
     tracker = Tracker(Rules())
     for time in (0.0, 0.2, 0.49):

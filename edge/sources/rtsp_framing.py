@@ -53,7 +53,7 @@ def _end(held: bytearray, at: int) -> int:
         end = at + PACKET_HEADER + int.from_bytes(held[at + 2 : at + PACKET_HEADER], "big")
         return end if len(held) >= max(end, at + PACKET_HEADER) else 0
     head = held.find(b"\r\n\r\n", at)
-    length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", held[at : max(at, head)])
+    length = re.search(rb"(?i)\r\ncontent-length:[ \t]*(\d+)", held[at : max(at, head)])
     end = (head + 4 if head >= 0 else len(held) + 1) + (int(length[1]) if length else 0)
     if end - at > LARGEST_MESSAGE:
         raise ValueError("a message of RTSP is too long")

@@ -57,8 +57,11 @@ class Talk:
         if status is None:
             return message
         head, _, body = message.partition(b"\r\n\r\n")
-        if status[1] == b"401" and self._log_in(_values(head, b"WWW-Authenticate")):
-            return self._ask_again()
+        if status[1] == b"401":
+            if self._log_in(_values(head, b"WWW-Authenticate")):
+                return self._ask_again()
+            # By this FFmpeg would ask once more, and that would be another wrong password, for which cameras lock.
+            message = _without(head, b"WWW-Authenticate") + b"\r\n\r\n" + body
         if status[1].startswith(b"3") and (places := _values(head, b"Location")):
             self._move(places[0])
             return self._ask_again()
@@ -93,7 +96,7 @@ class Talk:
 
     def _written(self) -> bytes:
         """Return FFmpeg's last request as the camera gets it."""
-        source = self.settings.source.encode()
+        source = self.settings.source.encode("utf-8", "surrogateescape")
         # FFmpeg puts a slash between an address and a track's name, unless the address ends with one: the camera's may.
         request = self._request.replace(self._address + b"/", source.removesuffix(b"/") + b"/")
         request = _numbered(request.replace(self._address, source), self._more)
@@ -103,12 +106,18 @@ class Talk:
         password = self.settings.password.get_secret_value() if self.settings.password else ""
         login = answer(self._challenge, self.settings.username or "", password, method, uri)
         head, _, body = request.partition(b"\r\n\r\n")
-        return head + f"\r\nAuthorization: {login}\r\n\r\n".encode() + body
+        return head + f"\r\nAuthorization: {login}\r\n\r\n".encode("utf-8", "surrogateescape") + body
 
 
 def _values(head: bytes, name: bytes) -> list[str]:
     """Return what the headers of a message with that name hold."""
-    return [value.decode("latin-1").strip() for value in re.findall(rb"(?im)^%s:(.*)$" % name, head)]
+    values = re.findall(rb"(?im)^%s:(.*)$" % name, head)
+    return [value.decode("utf-8", "surrogateescape").strip() for value in values]
+
+
+def _without(head: bytes, name: bytes) -> bytes:
+    """Return a message's head without the headers of that name."""
+    return b"\r\n".join(line for line in head.split(b"\r\n") if not line.lower().startswith(name.lower() + b":"))
 
 
 def _numbered(message: bytes, more: int) -> bytes:
