@@ -54,7 +54,9 @@ def choice(challenges: Sequence[Challenge]) -> Challenge | None:
     return min(known, key=lambda challenge: challenge.scheme != "digest", default=None)
 
 
-def answer(challenge: Challenge, username: str, password: str, method: str, uri: str, nonce: str | None = None) -> str:
+def answer(
+    challenge: Challenge, username: str, password: str, method: str, uri: str, nonce: str | None = None, count: int = 1
+) -> str:
     """Return the `Authorization` header that answers a challenge that is `known`.
 
     Args:
@@ -64,6 +66,7 @@ def answer(challenge: Challenge, username: str, password: str, method: str, uri:
         method: of the request, such as `DESCRIBE`.
         uri: of the request, as it stands in it.
         nonce: the client's; random if left out.
+        count: how often the server's nonce has been answered, this time included.
     """
     if challenge.scheme == "basic":
         return "Basic " + base64.b64encode(f"{username}:{password}".encode()).decode()
@@ -80,8 +83,8 @@ def answer(challenge: Challenge, username: str, password: str, method: str, uri:
     fields = {"username": username, "realm": realm, "nonce": server_nonce, "uri": uri}
     counted = ""
     if "auth" in re.split(r"[\s,]+", given.get("qop", "")):
-        counted = f', qop=auth, nc=00000001, cnonce="{client_nonce}"'
-        proof = hashed(secret, server_nonce, "00000001", client_nonce, "auth", hashed(method, uri))
+        counted = f', qop=auth, nc={count:08x}, cnonce="{client_nonce}"'
+        proof = hashed(secret, server_nonce, f"{count:08x}", client_nonce, "auth", hashed(method, uri))
     else:
         proof = hashed(secret, server_nonce, hashed(method, uri))
     fields["response"] = proof

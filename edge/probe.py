@@ -10,6 +10,7 @@ import re
 import socket
 import ssl
 import string
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from urllib.parse import SplitResult, quote, urlsplit
 
 from edge.digest import Challenge, answer, choice, parse_challenge
 from edge.frames import CaptureError
+from edge.redirect import REDIRECTS, moved
 from edge.settings import CameraSettings
 
 #: Seconds for all of it.
@@ -37,13 +39,18 @@ NO_SUCH_METHOD = (400, 405, 501)
 
 @dataclass(frozen=True)
 class Answer:
-    """What a server said: status, reason, every log-in challenge, and the rest of it that matters."""
+    """What a server said: status, reason, every log-in challenge, and the rest of it that matters.
+
+    Attributes:
+        location: where it says to ask instead.
+    """
 
     status: int
     text: str
     challenges: Sequence[Challenge] = ()
     kind: str = ""
     body: str = ""
+    location: str = ""
 
 
 class _Ask(Protocol):
@@ -54,17 +61,18 @@ class _Ask(Protocol):
 
 def explain(settings: CameraSettings) -> CaptureError | None:
     """Return why a network camera gives no frames; none if nothing is wrong with it."""
-    where = _where(urlsplit(settings.source))
+    where = place(settings.source)
     try:
         if _speaks_rtsp(settings):
-            return _explain_rtsp(settings, where)
+            return _explain_rtsp(settings)
         return _explain_http(settings, where)
     except CaptureError as error:
         return error
     except TimeoutError:
         return _silent(where)
     except (OSError, http.client.HTTPException):
-        return CaptureError("ended", f"{where}: closes the connection instead of answering")
+        advice = "check scheme and port, and whether it has connections left"
+        return CaptureError("ended", f"{where}: closes the connection instead of answering; {advice}")
 
 
 def silence(settings: CameraSettings) -> CaptureError | None:
@@ -83,7 +91,7 @@ def silence(settings: CameraSettings) -> CaptureError | None:
     except CaptureError as error:
         return error
     except TimeoutError:
-        return _silent(_where(urlsplit(settings.source)))
+        return _silent(place(settings.source))
     except (OSError, http.client.HTTPException):
         return None  # it hangs up, and will at once on whoever asks more
     return None
@@ -102,7 +110,7 @@ def authorities(settings: CameraSettings) -> Path:
 def connect(settings: CameraSettings, deadline: float) -> socket.socket:
     """Connect to a camera, with TLS if its address says so. Raises `CaptureError`."""
     parts = urlsplit(settings.source)
-    where = _where(parts)
+    where = place(settings.source)
     try:
         plain = socket.create_connection((parts.hostname, _port(parts)), timeout=_left(deadline))
     except (socket.gaierror, UnicodeError):  # the latter for a name that can be none, such as a..b
@@ -138,13 +146,22 @@ def _context(settings: CameraSettings) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(authorities(settings)))
 
 
-def _explain_rtsp(settings: CameraSettings, where: str) -> CaptureError | None:
+def _explain_rtsp(settings: CameraSettings) -> CaptureError | None:
     deadline = time.monotonic() + TIMEOUT
-    with connect(settings, deadline) as connection:
-        talk = _Rtsp(connection, settings.source, deadline)
-        # Its answer does not matter, as long as it is RTSP: some cameras refuse OPTIONS and answer DESCRIBE.
-        talk.request("OPTIONS", None)
-        described, used = _with_login(settings, "DESCRIBE", settings.source, lambda a: talk.request("DESCRIBE", a))
+    for _ in range(REDIRECTS + 1):
+        where = place(settings.source)
+        try:
+            described, used = _described(settings, deadline)
+        except TimeoutError:
+            return _silent(where)
+        if not (300 <= described.status < 400 and described.location):
+            break
+        try:
+            settings = moved(settings, described.location)
+        except ValueError as error:
+            return CaptureError("refused", f"{where}: {error}; name the stream's own address")
+    else:
+        return CaptureError("refused", f"{where}: sends us on and on; name the stream's own address")
     refused = _refusal(settings, where, described, used)
     if refused is not None:
         return refused
@@ -153,6 +170,15 @@ def _explain_rtsp(settings: CameraSettings, where: str) -> CaptureError | None:
         return CaptureError("codec", f"{where}: the stream has no video; check the path")
     advice = "choose H.264 in the camera, or another stream of it"
     return CaptureError("codec", f"{where}: describes its video ({codecs}), but no frame of it came; {advice}")
+
+
+def _described(settings: CameraSettings, deadline: float) -> tuple[Answer, Challenge | None]:
+    """Return what a camera answers to DESCRIBE, and the challenge that was answered for it."""
+    with connect(settings, deadline) as connection:
+        talk = _Rtsp(connection, settings.source, deadline)
+        # Its answer does not matter, as long as it is RTSP: some cameras refuse OPTIONS and answer DESCRIBE.
+        talk.request("OPTIONS", None)
+        return _with_login(settings, "DESCRIBE", settings.source, lambda a: talk.request("DESCRIBE", a))
 
 
 def _explain_http(settings: CameraSettings, where: str) -> CaptureError | None:
@@ -233,23 +259,26 @@ class _Rtsp:
             lines.append(f"Authorization: {authorization}")
         self._connection.settimeout(_left(self._deadline))
         self._connection.sendall("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape"))
-        head = self._read(lambda text: text.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in text else 0).decode("latin-1")
-        first, *fields = head.strip().split("\r\n")
+        head = self._read(_head_end).decode("latin-1")
+        first, *fields = head.strip().splitlines()
         found = re.match(r"RTSP/\d\.\d (\d{3}) ?(.*)", first)
         if found is None:
-            where = _where(urlsplit(self._url))
+            where = place(self._url)
             raise CaptureError("unreadable", f"{where}: answers, but not in RTSP; check scheme and port")
         headers = [(name.strip().lower(), value.strip()) for name, _, value in (f.partition(":") for f in fields)]
         length = int(next((value for name, value in headers if name == "content-length" and value.isdecimal()), "0"))
         body = self._read(lambda text: length if len(text) >= length else 0) if length else b""
         challenges = [parse_challenge(_as_text(value)) for name, value in headers if name == "www-authenticate"]
-        return Answer(int(found[1]), found[2], challenges, body=body.decode("latin-1"))
+        location = next((_as_text(value) for name, value in headers if name == "location"), "")
+        return Answer(int(found[1]), found[2], challenges, body=body.decode("latin-1"), location=location)
 
     def _read(self, complete: Callable[[bytes], int]) -> bytes:
         """Read until `complete` returns how much of what was read belongs together."""
         while not (count := complete(self._unread)):
             self._connection.settimeout(_left(self._deadline))
             got = self._connection.recv(4096)
+            if time.monotonic() >= self._deadline:  # byte by byte it would never be
+                raise TimeoutError
             if not got or len(self._unread) > LARGEST_ANSWER:
                 raise ConnectionResetError
             self._unread += got
@@ -257,10 +286,20 @@ class _Rtsp:
         return result
 
 
+def _head_end(text: bytes) -> int:
+    """Return where the head of an answer ends, some of which have line feeds alone; 0 if that has not come yet."""
+    found = re.search(rb"\r?\n\r?\n", text)
+    return found.end() if found else 0
+
+
 def _http(settings: CameraSettings, deadline: float, method: str, path: str, authorization: str | None) -> Answer:
     parts = urlsplit(settings.source)
     connection = http.client.HTTPConnection(parts.hostname or "", _port(parts))
     connection.sock = connect(settings, deadline)
+    # Byte by byte an answer would never be late.
+    limit = threading.Timer(_left(deadline), connection.sock.shutdown, [socket.SHUT_RDWR])
+    limit.daemon = True
+    limit.start()
     try:
         connection.sock.settimeout(_left(deadline))
         headers = {"User-Agent": b"emotion-edge"}
@@ -270,7 +309,12 @@ def _http(settings: CameraSettings, deadline: float, method: str, path: str, aut
         said = connection.getresponse()
         challenges = [parse_challenge(_as_text(value)) for value in said.headers.get_all("WWW-Authenticate", [])]
         return Answer(said.status, said.reason, challenges, said.headers.get("Content-Type", ""))
+    except (OSError, http.client.HTTPException):
+        if time.monotonic() >= deadline:
+            raise TimeoutError from None
+        raise
     finally:
+        limit.cancel()
         connection.close()
 
 
@@ -309,8 +353,11 @@ def _port(parts: SplitResult) -> int:
     return parts.port or DEFAULT_PORTS[parts.scheme]
 
 
-def _where(parts: SplitResult) -> str:
-    return f"{parts.hostname}:{_port(parts)}"
+def place(source: str) -> str:
+    """Return host and port of a network camera's address, for messages."""
+    parts = urlsplit(source)
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{host}:{_port(parts)}"
 
 
 def _left(deadline: float) -> float:

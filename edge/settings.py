@@ -127,6 +127,8 @@ class _Login(_Section):
         if self.password is not None and self.username is None:
             raise ValueError("a password without a username; give both or neither")
         words = (self.username, self.password.get_secret_value() if self.password else None)
+        if any(CONTROL.search(word) for word in words if word):
+            raise ValueError("username and password have no line breaks or other control characters; remove them")
         if any(len(word.encode()) > LONGEST_LOGIN for word in words if word):
             raise ValueError(f"username and password have {LONGEST_LOGIN} bytes at most")
         return self

@@ -1,5 +1,6 @@
 """Why a network camera gives no frames, asked of servers that behave so."""
 
+import asyncio
 import time
 
 import pytest
@@ -9,7 +10,7 @@ from edge.digest import answer, parse_challenge
 from edge.probe import explain, silence
 from edge.settings import CameraSettings
 from tests.parts import HOST, free_port
-from tests.parts.camera import Authority, FakeCamera, hang_up, http, other_protocol, rtsp, silent
+from tests.parts.camera import Authority, FakeCamera, hang_up, http, other_protocol, read_request, rtsp, silent
 
 BASIC = 'Basic realm="camera"'
 MD5 = 'Digest realm="camera", nonce="abc", qop="auth"'
@@ -143,6 +144,66 @@ def test_camera_that_does_not_know_head_is_asked_with_get():
 )
 def test_nobody_there(source, reason):
     assert explain(CameraSettings(source=source.format(free=free_port()))).reason == reason
+
+
+def moved(place):
+    async def behave(reader, writer):
+        while True:
+            method, _, headers = await read_request(reader)
+            status = "200 OK" if method == "OPTIONS" else f"302 Found\r\nLocation: {place}"
+            writer.write(f"RTSP/1.0 {status}\r\nCSeq: {headers['cseq']}\r\n\r\n".encode())
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("http://camera.lan/page?password=x", "sends us to http://camera.lan, which is not followed"),
+        ("rtsp://", "which is not followed"),
+        ("/live", "on and on"),
+    ],
+)
+def test_camera_that_sends_us_to_where_nothing_is(place, says):
+    reason, text = ask(moved(place), password=SECRET)
+    assert (reason, says in text, "page" in text) == ("refused", True, False)
+
+
+@pytest.mark.parametrize(
+    ("behave", "reason"), [(rtsp(challenges=[MD5]), "auth"), (rtsp("404 Not Found"), "not_found"), (silent, "timeout")]
+)
+def test_camera_that_has_moved_is_asked_where_it_is_now(behave, reason, monkeypatch):
+    monkeypatch.setattr(edge.probe, "TIMEOUT", 0.5)
+    with FakeCamera(behave) as now:
+        with FakeCamera(moved(f"rtsp://{HOST}:{now.port}/new")) as before:
+            settings = CameraSettings(source=f"rtsp://{HOST}:{before.port}/old", username="viewer", password="wrong")
+            error = explain(settings)
+        assert (error.reason, f"{HOST}:{now.port}" in str(error)) == (reason, True)
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "http"])
+def test_bytes_one_after_the_other_are_no_answer(scheme, monkeypatch):
+    monkeypatch.setattr(edge.probe, "TIMEOUT", 0.5)
+
+    async def drip(_, writer):
+        while not writer.is_closing():
+            writer.write(b"H")
+            await writer.drain()
+            await asyncio.sleep(0.002)
+
+    started = time.monotonic()
+    assert ask(drip, scheme)[0] == "timeout"
+    assert time.monotonic() - started < 5, "and not as long as it goes on"
+
+
+def test_lines_may_end_with_line_feeds_alone():
+    async def behave(reader, writer):
+        while True:
+            method, _, headers = await read_request(reader)
+            status = "200 OK" if method == "OPTIONS" else "404 Not Found"
+            writer.write(f"RTSP/1.0 {status}\nCSeq: {headers['cseq']}\n\n".encode())
+
+    assert ask(behave)[0] == "not_found"
 
 
 def test_address_that_answers_nothing_is_timeout(monkeypatch):

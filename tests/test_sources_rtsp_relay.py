@@ -24,7 +24,7 @@ from edge.settings import CameraSettings
 from edge.sources.network import NetworkSource
 from edge.sources.rtsp_relay import LONGEST_GREETING, UNKNOWN, RtspRelay
 from tests.parts import HOST, eventually, free_port, tool
-from tests.parts.camera import Authority, FakeCamera, hang_up, read_request, rtsp, silent
+from tests.parts.camera import H264, Authority, FakeCamera, hang_up, read_request, rtsp, silent
 from tests.parts.clocked import number_of, numbered_clip
 from tests.parts.leaks import descriptors
 from tests.parts.rtp_clock import RtpClock
@@ -192,10 +192,11 @@ def encode(source, target, *how):
 
 
 def guarded(port, challenge, seen):
-    """Pass requests with the right login on to a server; writes down each address asked for."""
+    """Pass requests with the right login, counted, on to a server; writes down each address asked for."""
 
     async def behave(reader, writer):
         far_reader, far_writer = await asyncio.open_connection(HOST, port)
+        counted = 0
 
         async def back():
             while content := await far_reader.read(65536):
@@ -209,8 +210,11 @@ def guarded(port, challenge, seen):
                 method, uri, _ = head.decode().split(" ", 2)
                 seen.append((method, uri))
                 given = lines.get("Authorization", "")
-                nonce = parse_challenge(given).parameters.get("cnonce")
-                if given == answer(parse_challenge(challenge), "me", "p@ss ß", method, uri, nonce):
+                login = parse_challenge(given).parameters
+                nonce, count = login.get("cnonce"), int(login.get("nc", "0"), 16)
+                right = given == answer(parse_challenge(challenge), "me", "p@ss ß", method, uri, nonce, count)
+                if right and count in (0, counted + 1):
+                    counted = count
                     far_writer.write(head)
                 else:
                     again = (
@@ -260,6 +264,28 @@ def test_a_wrong_password_is_given_once(challenge):
     with FakeCamera(refuse) as camera, nothing_left(), pytest.raises(CaptureError):
         opened(f"rtsp://{HOST}:{camera.port}/live", username="me", password="wrong")
     assert given.count(True) == 1
+
+
+def test_a_camera_that_refuses_what_comes_after_its_description_is_told_so():
+    """It is no matter of its codec."""
+
+    async def full(reader, writer):
+        while True:
+            method, _, headers = await read_request(reader)
+            if method == "DESCRIBE":
+                answer = f"200 OK\r\nContent-Type: application/sdp\r\nContent-Length: {len(H264)}\r\n\r\n{H264}"
+            else:
+                answer = ("453 Not Enough Bandwidth" if method == "SETUP" else "200 OK") + "\r\n\r\n"
+            status, rest = answer.split("\r\n", 1)
+            writer.write(f"RTSP/1.0 {status}\r\nCSeq: {headers['cseq']}\r\n{rest}".encode())
+
+    with FakeCamera(full) as camera, nothing_left():
+        stream = NetworkSource(CameraSettings(source=f"rtsp://{HOST}:{camera.port}/live"))
+        with pytest.raises(CaptureError) as caught:
+            stream.open(PATIENCE)
+        stream.close()
+        error = stream.explain(caught.value)
+    assert (error.reason, "SETUP (453 Not Enough Bandwidth)" in str(error)) == ("refused", True)
 
 
 def test_a_camera_that_has_moved_is_followed(clips, rtsp_server):

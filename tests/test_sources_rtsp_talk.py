@@ -6,8 +6,9 @@ import re
 import pytest
 
 from edge.digest import answer, parse_challenge
+from edge.redirect import REDIRECTS
 from edge.settings import CameraSettings
-from edge.sources.rtsp_talk import REDIRECTS, Talk
+from edge.sources.rtsp_talk import Talk
 
 ADDRESS, SOURCE = "rtsp://127.0.0.1:4242/abcdef", "rtsp://camera.lan:8554/live?x=1"
 BASIC = 'Basic realm="camera"'
@@ -97,6 +98,42 @@ def test_a_wrong_password_is_tried_once_and_told():
     assert it.again == b""
 
 
+def test_answers_to_a_nonce_are_counted():
+    """Some cameras take each count once (RFC 7616, 3.4)."""
+    it = talk()
+    it.asked(request())
+    it.answered(unauthorized(MD5))
+    asked = [it.again, it.asked(request("SETUP", 3, f"{ADDRESS}/track1")), it.asked(request("PLAY", 4))]
+    it.answered(unauthorized(MD5.replace("n1", "n2"), number=5))
+    for message, nonce, count in zip([*asked, it.again], ("n1", "n1", "n1", "n2"), (1, 2, 3, 1), strict=True):
+        given = parse_challenge(header(message, "Authorization")).parameters
+        assert (given["nonce"], given["nc"]) == (nonce, f"{count:08x}")
+        method, uri, _ = message.decode().split(" ", 2)
+        expected = answer(
+            parse_challenge(MD5.replace("n1", nonce)), "me", PASSWORD, method, uri, given["cnonce"], count
+        )
+        assert header(message, "Authorization") == expected
+
+
+@pytest.mark.parametrize("method", ["DESCRIBE", "SETUP"])
+def test_what_the_camera_refuses_is_known(method):
+    it = talk()
+    it.asked(request(method))
+    assert it.answered(unauthorized(MD5)) == b""
+    assert it.refusal == "", "it has not refused the login yet"
+    it.answered(said("453 Not Enough Bandwidth", 3))
+    assert it.refusal == f"{method} (453 Not Enough Bandwidth)"
+
+
+def test_lines_may_end_with_line_feeds_alone():
+    it = talk()
+    it.asked(request())
+    assert it.answered(unauthorized(MD5).replace(b"\r\n", b"\n")) == b""
+    assert header(it.again, "Authorization").startswith("Digest ")
+    it.answered(said("200 OK", 3, "Content-Type: application/sdp", body=SDP).replace(b"\r\n", b"\n"))
+    assert list(it.codecs) == [96]
+
+
 def test_a_nonce_that_has_grown_old_is_replaced():
     it = talk()
     it.asked(request())
@@ -172,21 +209,31 @@ def test_a_camera_that_is_elsewhere_is_followed_and_the_login_stays_where_it_bel
     assert (it.settings.username, it.settings.password is None) == (("me", False) if keeps else (None, True))
 
 
+@pytest.mark.parametrize("scheme", ["rtsp", "rtsps"])
+@pytest.mark.parametrize(("place", "path"), [("/other?y=2", "/other?y=2"), ("other", "/a/other")])
+def test_a_place_may_be_told_from_here(scheme, place, path):
+    it = talk(f"{scheme}://camera.lan:8554/a/live?x=1")
+    it.asked(request())
+    assert it.answered(said("302 Found", 2, f"Location: {place}")) == b""
+    assert it.settings.source == f"{scheme}://camera.lan:8554{path}"
+    assert it.settings.username == "me"
+
+
 def test_places_where_nobody_goes():
-    for place in ("http://camera.lan/", "rtsp://", "/live", "file:///etc/passwd"):
+    for place in ("http://camera.lan/", "rtsp://", "file:///etc/passwd", "rtsp://camera.lan:x/", "rtsp://[/"):
         it = talk()
         it.asked(request())
-        with pytest.raises(ValueError, match="where we do not go"):
+        with pytest.raises(ValueError, match="sends us to"):
             it.answered(said("302 Found", 2, f"Location: {place}"))
     it = talk()
     it.asked(request("SETUP"))
-    with pytest.raises(ValueError, match="where we do not go"):
+    with pytest.raises(ValueError, match="on and on"):
         it.answered(said("302 Found", 2, f"Location: {SOURCE}"))
     it = talk()
     it.asked(request())
     for number in range(REDIRECTS):
         it.answered(said("302 Found", 2 + number, f"Location: {SOURCE}"))
-    with pytest.raises(ValueError, match="where we do not go"):
+    with pytest.raises(ValueError, match="on and on"):
         it.answered(said("302 Found", 2 + REDIRECTS, f"Location: {SOURCE}"))
     nowhere = said("304 Not Modified")
     assert talk().answered(nowhere) == nowhere

@@ -28,7 +28,7 @@ REMEDIES = {
     "timeout": "is it switched on, in this network, and not out of connections?",
     "tls": "mend scheme, port and tls.ca",
     "codec": "set the camera's stream to H.264 or MJPEG",
-    "ended": "is another program using all of its connections? restart the camera",
+    "ended": "is that the stream's port, and is another program using all connections? restart the camera",
     "unplugged": "plug it in, end other programs that use it; v4l2-ctl --list-devices names webcams",
     "unreadable": "mend the source; ffprobe tells what is there",
 }

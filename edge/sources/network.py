@@ -54,11 +54,13 @@ class NetworkSource:
         self._patience = 0.0
         self._bear_until = 0.0
         self._known: CaptureError | None = None
+        self._refusal = ""
 
     def open(self, patience: float) -> None:
         """Open the stream; whether it gives a frame only `read` shows."""
         self._lag = StreamLag()
         self._patience = patience
+        self._refusal = ""
         # While FFmpeg waits for a silent camera no other could be opened. With https FFmpeg checks the certificate too,
         # but older ones not whether it is this host's.
         self._known = probe.silence(self._settings)
@@ -90,7 +92,11 @@ class NetworkSource:
         """Ask the camera why it gave no frame."""
         if error is self._known or error.reason not in ("unreadable", "timeout", "ended"):
             return error
-        return probe.explain(self._settings) or error
+        found = probe.explain(self._settings) or error
+        if found.reason == "codec" and self._refusal:
+            where, advice = probe.place(self._settings.source), "has it a connection left?"
+            return CaptureError("refused", f"{where}: the camera refuses {self._refusal}; {advice}")
+        return found
 
     def close(self) -> None:
         """Release the stream."""
@@ -99,6 +105,7 @@ class NetworkSource:
             self._capture = None
         if self._relay is not None:
             self._relay.close()
+            self._refusal = self._relay.refusal
             self._relay = None
 
     def _opened(self, patience: float) -> cv2.VideoCapture:

@@ -62,6 +62,11 @@ class RtspRelay:
                 raise CaptureError("unreadable", f"no way from FFmpeg to the camera: {text}") from None
             opened.pop_all()
 
+    @property
+    def refusal(self) -> str:
+        """What the camera refused last, and how; empty if nothing."""
+        return self._talk.refusal
+
     def true(self, seconds: float) -> float:
         """Return what FFmpeg would say of a frame's time if frames had not been ended."""
         for ends in tuple(self._ends.values()):

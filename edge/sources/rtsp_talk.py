@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from edge.digest import Challenge, answer, choice, parse_challenge
+from edge.redirect import REDIRECTS, moved
 from edge.settings import CameraSettings
 from edge.sources.frame_ends import Codec, codecs_of
+from edge.sources.rtsp_framing import parts
 
-REDIRECTS = 3
 _NUMBER = re.compile(rb"(?im)^(CSeq:[ \t]*)(\d+)")
 
 
@@ -22,6 +22,7 @@ class Talk:
 
     Attributes:
         settings: of where the camera is, which it may say is elsewhere; without the log-in if that is another host.
+        refusal: what the camera refused last, and how; empty if nothing but the first of two log-ins.
         again: what to ask the camera, before anything else, on account of its answer; empty if nothing.
         codecs: of its video, by payload type, once it has described it.
     """
@@ -29,9 +30,12 @@ class Talk:
     def __init__(self, settings: CameraSettings, address: str) -> None:
         self.settings = settings
         self.again = b""
+        self.refusal = ""
         self.codecs: dict[int, Codec] = {}
         self._address = address.encode()
         self._challenge: Challenge | None = None
+        #: How often it was answered: some cameras take each count once only.
+        self._count = 0
         self._request = b""
         self._logged_in = False
         #: Requests that FFmpeg knows nothing of: by so many its numbers are behind.
@@ -53,10 +57,10 @@ class Talk:
         Raises:
             ValueError: the camera sends us to where we do not go.
         """
-        status = re.match(rb"RTSP/\d\.\d (\d{3})", message)
+        status = re.match(rb"RTSP/\d\.\d (\d{3}) ?([\w ]*)", message)
         if status is None:
             return message
-        head, _, body = message.partition(b"\r\n\r\n")
+        head, body = parts(message)
         if status[1] == b"401":
             if self._log_in(_values(head, b"WWW-Authenticate")):
                 return self._ask_again()
@@ -65,6 +69,9 @@ class Talk:
         if status[1].startswith(b"3") and (places := _values(head, b"Location")):
             self._move(places[0])
             return self._ask_again()
+        if status[1] >= b"4":
+            what = b"%s (%s %s)" % (self._request.partition(b" ")[0], *status.groups())
+            self.refusal = what.decode("ascii", "replace")
         if b"application/sdp" in head.lower():
             self.codecs = codecs_of(body.decode("latin-1"))
         return _numbered(message, -self._more)
@@ -74,19 +81,16 @@ class Talk:
         chosen = choice([parse_challenge(each) for each in challenges])
         if self._logged_in or chosen is None or self.settings.username is None:
             return False
+        if self._challenge is None or chosen.parameters.get("nonce") != self._challenge.parameters.get("nonce"):
+            self._count = 0
         self._challenge, self._logged_in = chosen, True
         return True
 
     def _move(self, place: str) -> None:
-        here, there = urlsplit(self.settings.source), urlsplit(place)
         self._redirects += 1
-        first = self._request.startswith((b"OPTIONS ", b"DESCRIBE "))
-        if there.scheme not in ("rtsp", "rtsps") or not there.hostname or not first or self._redirects > REDIRECTS:
-            raise ValueError("the camera sends us to where we do not go")
-        source = there._replace(netloc=there.netloc.rpartition("@")[2]).geturl()
-        as_safe = there.hostname == here.hostname and (there.scheme == "rtsps" or here.scheme == "rtsp")
-        login = {} if as_safe else {"username": None, "password": None}
-        self.settings = self.settings.model_copy(update={"source": source, **login})
+        if not self._request.startswith((b"OPTIONS ", b"DESCRIBE ")) or self._redirects > REDIRECTS:
+            raise ValueError("the camera sends us on and on")
+        self.settings = moved(self.settings, place)
         self._challenge, self._logged_in = None, False
 
     def _ask_again(self) -> bytes:
@@ -104,8 +108,9 @@ class Talk:
             return request
         method, uri, _ = request.decode("utf-8", "surrogateescape").split(" ", 2)
         password = self.settings.password.get_secret_value() if self.settings.password else ""
-        login = answer(self._challenge, self.settings.username or "", password, method, uri)
-        head, _, body = request.partition(b"\r\n\r\n")
+        self._count += 1
+        login = answer(self._challenge, self.settings.username or "", password, method, uri, count=self._count)
+        head, body = parts(request)
         return head + f"\r\nAuthorization: {login}\r\n\r\n".encode("utf-8", "surrogateescape") + body
 
 
