@@ -73,6 +73,10 @@ class CaptureError(Exception):
         self.reason: Reason = reason
 
 
+class NotItsTurnError(CaptureError):
+    """Others take too long to open, one after the other; the source itself was not asked yet."""
+
+
 class FallenBehindError(Exception):
     """A live source is late and cannot catch up; opened again it is not."""
 

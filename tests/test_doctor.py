@@ -17,6 +17,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+import edge.doctor.cameras
 from edge.bundle import DEFAULT_MODEL
 from edge.cli import cli
 from edge.demo import CLIP
@@ -25,7 +26,8 @@ from edge.doctor.command import line
 from edge.doctor.finding import Finding
 from edge.doctor.installation import _wheels, installation
 from edge.doctor.machine import TIME_ERROR, clock, clock_state, disk, heat
-from edge.settings import MqttSettings, OutboxSettings
+from edge.frames import NotItsTurnError
+from edge.settings import CameraSettings, MqttSettings, OutboxSettings
 from tests.conftest import Parts
 from tests.parts import HOST, free_port
 from tests.parts.broker import Mosquitto
@@ -191,6 +193,25 @@ def test_broker_with_tls(parts: Parts, tmp_path: Path) -> None:
     assert "certificate" in found[subject]["text"]
     _, found = examine(tmp_path, mqtt={"port": broker.port, "tls": {"insecure": True}})
     assert found[subject]["state"] == "warning"
+
+
+def test_a_camera_whose_turn_does_not_come_is_not_called_broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[float] = []
+
+    class Waits:
+        def open(self, _patience: float) -> None:
+            tries.append(time.monotonic())
+            time.sleep(0.1)
+            raise NotItsTurnError("timeout", "others take long")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(edge.doctor.cameras, "make_source", lambda *_: Waits())
+    monkeypatch.setattr(edge.doctor.cameras, "LIMIT", 0.7)
+    (found,) = edge.doctor.cameras.cameras({"door": CameraSettings(source="rtsp://h/x")})
+    assert (found.state, found.text.split(":")[0]) == ("warning", "not tried")
+    assert len(tries) > 1
 
 
 def test_cameras_and_why_not(tmp_path: Path) -> None:

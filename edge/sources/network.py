@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import cv2
 
 from edge import probe
-from edge.frames import NOTHING, CaptureError, FallenBehindError, Frame, Wanted, every, picture
+from edge.frames import NOTHING, CaptureError, FallenBehindError, Frame, NotItsTurnError, Wanted, every, picture
 from edge.patience import OPEN_TIMEOUT
 from edge.settings import CameraSettings
 from edge.sources.lag import StreamLag
@@ -65,7 +65,9 @@ class NetworkSource:
         # but older ones not whether it is this host's.
         self._known = probe.silence(self._settings)
         if self._known is None and not _opening.acquire(timeout=TURN):
-            self._known = CaptureError("timeout", f"other cameras take more than {TURN:g} s to open; it waits for them")
+            self._known = NotItsTurnError(
+                "timeout", f"other cameras take more than {TURN:g} s to open; it waits for them"
+            )
         if self._known is not None:
             raise self._known
         try:
