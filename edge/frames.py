@@ -6,6 +6,7 @@ ever more (opencv#23430). A file waits instead and loses none.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +23,9 @@ NOTHING: Image = np.zeros((0, 0, 3), np.uint8)
 AHEAD = 6
 #: Share of the interval between frames by which the next one may be away, or late, to be worth waiting for.
 SOON = 0.2
+#: Networks and encoders hold frames up and then let two go at once. Idle workers can do both; for a frame that has
+#: waited for so many seconds they had no time.
+BURST = 0.03
 #: Why a source gives no frames.
 Reason = Literal["auth", "not_found", "refused", "timeout", "tls", "codec", "ended", "unplugged", "unreadable"]
 
@@ -106,6 +110,8 @@ class Source(Protocol):
 class Slot:
     """Holds frames between the thread that reads and the workers that analyse.
 
+    Of a live source that is the newest, and the one before if both come within `BURST` seconds and are taken as soon.
+
     Args:
         keep_all: wait for room instead of replacing the frame before.
         filled: called after each frame put in.
@@ -136,8 +142,9 @@ class Slot:
                 if stopped.is_set():
                     return
             else:
-                replaced = bool(self._frames)
-                self._frames.clear()
+                replaced = len(self._frames) == 2
+                if replaced:
+                    self._frames.popleft()
                 self._interval = 0.0 if self._newest is None else frame.captured - self._newest
                 self._newest = frame.captured
             self._frames.append(frame)
@@ -145,12 +152,18 @@ class Slot:
             self._dropped()
         self._filled()
 
-    def take(self) -> Frame | None:
-        """Take the first frame out; none if there is none."""
+    def take(self, now: float = math.inf) -> Frame | None:
+        """Take the frame out that is next at `now`, monotonic seconds; none if there is none."""
+        late = False
         with self._changed:
+            if not self.keep_all and len(self._frames) == 2 and now - self._frames[0].captured > BURST:
+                self._frames.popleft()
+                late = True
             frame = self._frames.popleft() if self._frames else None
             self._changed.notify_all()
-            return frame
+        if late:
+            self._dropped()
+        return frame
 
     def waiting(self) -> bool:
         """Tell whether a frame waits."""

@@ -133,7 +133,7 @@ class Lane:
     def issue(self, now: float) -> Ticket | None:
         """Take the waiting frame and number it; none if there is none, or it is too early for it."""
         with self._lock:
-            frame = self.slot.take() if self.ready() else None
+            frame = self.slot.take(now) if self.ready() else None
             if frame is None:
                 return None
             self.last_served = now

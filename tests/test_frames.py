@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from edge.frames import Frame, Slot
+from edge.frames import BURST, Frame, Slot
 from tests.parts import eventually
 
 
@@ -27,6 +27,19 @@ def test_live_slot_keeps_the_newest_and_counts_what_it_replaced():
     assert not slot.waiting()
     assert slot.take() is None
     assert (len(filled), len(dropped)) == (5, 4)
+
+
+@pytest.mark.parametrize(("waited", "taken"), [(0.5, [3, 4]), (2, [4])])
+def test_two_frames_at_once_are_both_taken_by_who_has_time(waited, taken):
+    dropped = []
+    slot, stopped = Slot(False, lambda: None, lambda: dropped.append(1)), threading.Event()
+    for number in range(5):
+        slot.put(frame(number, 100.0 + number * 1e-4), stopped)
+    now = 100.0003 + waited * BURST
+    found = [slot.take(now) for _ in range(3)]
+    assert [each.time for each in found if each] == taken
+    assert len(dropped) == 5 - len(taken)
+    assert not slot.waiting()
 
 
 def test_slot_that_keeps_all_loses_none_and_keeps_order():

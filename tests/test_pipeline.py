@@ -12,7 +12,7 @@ import pytest
 import edge.pipeline
 from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.events import Box
-from edge.frames import Frame, Slot
+from edge.frames import BURST, Frame, Slot
 from edge.metrics import Metrics
 from edge.pipeline import BEYOND, DEEP_SECONDS, NICE, Analyser, Lane, Pipeline
 from edge.schedule import Look, Schedule
@@ -439,6 +439,7 @@ def test_live_camera_loses_old_frames_and_none_is_unaccounted(pipeline, metrics)
     eventually(lambda: camera.lane.in_flight() == 1, 20, "first ticket")
     for number in range(1, 31):
         camera.slot.put(frame(number), stop)
+    time.sleep(2 * BURST)  # so long the worker has no time
     gate.set()
     eventually(lambda: camera.analysed() == 2, 20, "the first and the newest frame")
     assert camera.times == [0, 30]
