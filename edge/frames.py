@@ -26,6 +26,8 @@ SOON = 0.2
 #: Networks and encoders hold frames up and then let two go at once. Idle workers can do both; for a frame that has
 #: waited for so many seconds they had no time.
 BURST = 0.03
+#: So many seconds apart, two came at once.
+AT_ONCE = 0.01
 #: Why a source gives no frames.
 Reason = Literal["auth", "not_found", "refused", "timeout", "tls", "codec", "ended", "unplugged", "unreadable"]
 
@@ -110,7 +112,7 @@ class Source(Protocol):
 class Slot:
     """Holds frames between the thread that reads and the workers that analyse.
 
-    Of a live source that is the newest, and the one before if both come within `BURST` seconds and are taken as soon.
+    Of a live source that is the newest, and the one before if both come at once and are taken within `BURST` seconds.
 
     Args:
         keep_all: wait for room instead of replacing the frame before.
@@ -156,9 +158,11 @@ class Slot:
         """Take the frame out that is next at `now`, monotonic seconds; none if there is none."""
         late = False
         with self._changed:
-            if not self.keep_all and len(self._frames) == 2 and now - self._frames[0].captured > BURST:
-                self._frames.popleft()
-                late = True
+            if not self.keep_all and len(self._frames) == 2:
+                one, other = (each.captured for each in self._frames)
+                late = now - one > BURST or other - one > AT_ONCE
+                if late:
+                    self._frames.popleft()
             frame = self._frames.popleft() if self._frames else None
             self._changed.notify_all()
         if late:

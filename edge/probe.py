@@ -5,6 +5,7 @@ Connects, with TLS where the address says so, then speaks as much RTSP or HTTP a
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import socket
@@ -22,6 +23,7 @@ from edge.digest import Challenge, answer, choice, parse_challenge
 from edge.frames import CaptureError
 from edge.redirect import REDIRECTS, moved
 from edge.settings import CameraSettings
+from edge.terminal import shown
 
 #: Seconds for all of it.
 TIMEOUT = 3.0
@@ -71,8 +73,9 @@ def explain(settings: CameraSettings) -> CaptureError | None:
     except TimeoutError:
         return _silent(where)
     except (OSError, http.client.HTTPException):
-        advice = "check scheme and port, and whether it has connections left"
-        return CaptureError("ended", f"{where}: closes the connection instead of answering; {advice}")
+        return _closed(where)
+    except ValueError as error:
+        return CaptureError("unreadable", f"{where}: answers what is not understood: {error}")
 
 
 def silence(settings: CameraSettings) -> CaptureError | None:
@@ -92,8 +95,8 @@ def silence(settings: CameraSettings) -> CaptureError | None:
         return error
     except TimeoutError:
         return _silent(place(settings.source))
-    except (OSError, http.client.HTTPException):
-        return None  # it hangs up, and will at once on whoever asks more
+    except (OSError, http.client.HTTPException, ValueError):
+        return None  # it hangs up, or answers oddly, and will at once on whoever asks more
     return None
 
 
@@ -154,6 +157,8 @@ def _explain_rtsp(settings: CameraSettings) -> CaptureError | None:
             described, used = _described(settings, deadline)
         except TimeoutError:
             return _silent(where)
+        except OSError:
+            return _closed(where)
         if not (300 <= described.status < 400 and described.location):
             break
         try:
@@ -260,13 +265,14 @@ class _Rtsp:
         self._connection.settimeout(_left(self._deadline))
         self._connection.sendall("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape"))
         head = self._read(_head_end).decode("latin-1")
-        first, *fields = head.strip().splitlines()
+        first, *fields = re.split(r"\r?\n", head.strip("\r\n"))
         found = re.match(r"RTSP/\d\.\d (\d{3}) ?(.*)", first)
         if found is None:
             where = place(self._url)
             raise CaptureError("unreadable", f"{where}: answers, but not in RTSP; check scheme and port")
         headers = [(name.strip().lower(), value.strip()) for name, _, value in (f.partition(":") for f in fields)]
-        length = int(next((value for name, value in headers if name == "content-length" and value.isdecimal()), "0"))
+        lengths = [value for name, value in headers if name == "content-length" and re.fullmatch("[0-9]{1,9}", value)]
+        length = int(lengths[0]) if lengths else 0
         body = self._read(lambda text: length if len(text) >= length else 0) if length else b""
         challenges = [parse_challenge(_as_text(value)) for name, value in headers if name == "www-authenticate"]
         location = next((_as_text(value) for name, value in headers if name == "location"), "")
@@ -287,8 +293,11 @@ class _Rtsp:
 
 
 def _head_end(text: bytes) -> int:
-    """Return where the head of an answer ends, some of which have line feeds alone; 0 if that has not come yet."""
-    found = re.search(rb"\r?\n\r?\n", text)
+    """Return where the head of an answer ends, some of which have line feeds alone; 0 if that has not come yet.
+
+    Blank lines before it are borne.
+    """
+    found = re.search(rb"[^\r\n]\r?\n\r?\n", text)
     return found.end() if found else 0
 
 
@@ -297,18 +306,22 @@ def _http(settings: CameraSettings, deadline: float, method: str, path: str, aut
     connection = http.client.HTTPConnection(parts.hostname or "", _port(parts))
     connection.sock = connect(settings, deadline)
     # Byte by byte an answer would never be late.
-    limit = threading.Timer(_left(deadline), connection.sock.shutdown, [socket.SHUT_RDWR])
+    limit = threading.Timer(_left(deadline), _cut_off, [connection.sock])
     limit.daemon = True
-    limit.start()
     try:
+        limit.start()
         connection.sock.settimeout(_left(deadline))
         headers = {"User-Agent": b"emotion-edge"}
         if authorization is not None:
             headers["Authorization"] = authorization.encode("utf-8", "surrogateescape")
         connection.request(method, path, headers=headers)
         said = connection.getresponse()
+        if time.monotonic() >= deadline:  # headers that were cut off count as all of them
+            raise TimeoutError
         challenges = [parse_challenge(_as_text(value)) for value in said.headers.get_all("WWW-Authenticate", [])]
         return Answer(said.status, said.reason, challenges, said.headers.get("Content-Type", ""))
+    except RuntimeError as error:  # there can be no more threads
+        raise CaptureError("unreadable", f"{place(settings.source)}: cannot be asked: {error}") from None
     except (OSError, http.client.HTTPException):
         if time.monotonic() >= deadline:
             raise TimeoutError from None
@@ -318,9 +331,19 @@ def _http(settings: CameraSettings, deadline: float, method: str, path: str, aut
         connection.close()
 
 
+def _cut_off(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it is closed already
+        connection.shutdown(socket.SHUT_RDWR)
+
+
 def _as_text(header: str) -> str:
     """Return what was read as Latin-1, as HTTP has it, as the UTF-8 that it is more often."""
     return header.encode("latin-1").decode("utf-8", "surrogateescape")
+
+
+def _closed(where: str) -> CaptureError:
+    advice = "check scheme and port, and whether it has connections left"
+    return CaptureError("ended", f"{where}: closes the connection instead of answering; {advice}")
 
 
 def _video_codecs(description: str) -> list[str]:
@@ -357,7 +380,7 @@ def place(source: str) -> str:
     """Return host and port of a network camera's address, for messages."""
     parts = urlsplit(source)
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    return f"{host}:{_port(parts)}"
+    return shown(f"{host}:{_port(parts)}")
 
 
 def _left(deadline: float) -> float:

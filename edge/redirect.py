@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urljoin, urlsplit
 
 from edge.settings import CameraSettings
+from edge.terminal import shown
 
 #: So many places one after the other are followed.
 REDIRECTS = 3
@@ -29,7 +30,7 @@ def moved(settings: CameraSettings, place: str) -> CameraSettings:
         raise ValueError("sends us to what is no address") from None
     scheme = here.scheme if there.scheme == "http" and not urlsplit(place).scheme else there.scheme
     if scheme not in ("rtsp", "rtsps") or not host:
-        raise ValueError(f"sends us to {scheme}://{host or ''}, which is not followed")
+        raise ValueError(shown(f"sends us to {scheme}://{host or ''}, which is not followed"))
     source = there._replace(scheme=scheme, netloc=there.netloc.rpartition("@")[2]).geturl()
     as_safe = host == here.hostname and (scheme == "rtsps" or here.scheme == "rtsp")
     login = {} if as_safe else {"username": None, "password": None}

@@ -210,9 +210,9 @@ def _check_nodes(node: yaml.Node | None, path: Path) -> None:
         try:
             with contextlib.suppress(yaml.YAMLError):  # told of the whole, where it matters
                 SafeConstructor().construct_document(node)
-        except (ValueError, KeyError, AttributeError):  # from a value such as 2024-13-45, or !!int x
-            remedy = "looks like a date or number but is none; put it in quotes"
-            raise SettingsError(shown(f"{where}: {node.value} {remedy}")) from None
+        except (ValueError, LookupError, AttributeError):  # from a value such as 2024-13-45, or !!int x
+            # It may be a secret, so it is not repeated.
+            raise SettingsError(f"{where}: a value looks like a date or number but is none; put it in quotes") from None
     if isinstance(node, yaml.SequenceNode):
         for item in node.value:
             _check_nodes(item, path)

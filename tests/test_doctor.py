@@ -208,7 +208,7 @@ def test_a_camera_whose_turn_does_not_come_is_not_called_broken(monkeypatch: pyt
             pass
 
     monkeypatch.setattr(edge.doctor.cameras, "make_source", lambda *_: Waits())
-    monkeypatch.setattr(edge.doctor.cameras, "LIMIT", 0.7)
+    monkeypatch.setattr(edge.doctor.cameras, "LIMIT", 4.0)
     (found,) = edge.doctor.cameras.cameras({"door": CameraSettings(source="rtsp://h/x")})
     assert (found.state, found.text.split(":")[0]) == ("warning", "not tried")
     assert len(tries) > 1

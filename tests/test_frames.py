@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from edge.frames import BURST, Frame, Slot
+from edge.frames import AT_ONCE, BURST, Frame, Slot
 from tests.parts import eventually
 
 
@@ -40,6 +40,13 @@ def test_two_frames_at_once_are_both_taken_by_who_has_time(waited, taken):
     assert [each.time for each in found if each] == taken
     assert len(dropped) == 5 - len(taken)
     assert not slot.waiting()
+
+
+def test_of_two_frames_that_came_one_after_the_other_the_newer_is_taken():
+    slot, stopped = Slot(False, lambda: None, lambda: None), threading.Event()
+    for number in range(2):
+        slot.put(frame(number, 100.0 + 2 * AT_ONCE * number), stopped)
+    assert slot.take(100.0 + 2 * AT_ONCE).time == 1
 
 
 def test_slot_that_keeps_all_loses_none_and_keeps_order():

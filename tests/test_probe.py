@@ -57,7 +57,7 @@ def test_wrong_password_is_auth(scheme, challenge):
     assert (reason, "give username and password" in says) == ("auth", True)
 
 
-@pytest.mark.parametrize("challenge", [BASIC, MD5, SHA256, 'Digest realm="Überwachung 摄像头", nonce="abc"'])
+@pytest.mark.parametrize("challenge", [BASIC, MD5, SHA256, 'Digest realm="Überwachung 摄像头 Å 入口", nonce="abc"'])
 def test_right_password_is_not_auth(challenge):
     accept = good_login(challenge)
     assert ask(rtsp(challenges=[challenge], accept=accept), password=SECRET)[0] == "codec"
@@ -173,7 +173,8 @@ def test_camera_that_sends_us_to_where_nothing_is(place, says):
     ("behave", "reason"), [(rtsp(challenges=[MD5]), "auth"), (rtsp("404 Not Found"), "not_found"), (silent, "timeout")]
 )
 def test_camera_that_has_moved_is_asked_where_it_is_now(behave, reason, monkeypatch):
-    monkeypatch.setattr(edge.probe, "TIMEOUT", 0.5)
+    if reason == "timeout":
+        monkeypatch.setattr(edge.probe, "TIMEOUT", 0.5)
     with FakeCamera(behave) as now:
         with FakeCamera(moved(f"rtsp://{HOST}:{now.port}/new")) as before:
             settings = CameraSettings(source=f"rtsp://{HOST}:{before.port}/old", username="viewer", password="wrong")
@@ -181,11 +182,13 @@ def test_camera_that_has_moved_is_asked_where_it_is_now(behave, reason, monkeypa
         assert (error.reason, f"{HOST}:{now.port}" in str(error)) == (reason, True)
 
 
+@pytest.mark.parametrize("begin", [b"", b"HTTP/1.1 200 OK\r\nX: "])
 @pytest.mark.parametrize("scheme", ["rtsp", "http"])
-def test_bytes_one_after_the_other_are_no_answer(scheme, monkeypatch):
+def test_bytes_one_after_the_other_are_no_answer(scheme, begin, monkeypatch):
     monkeypatch.setattr(edge.probe, "TIMEOUT", 0.5)
 
     async def drip(_, writer):
+        writer.write(begin)
         while not writer.is_closing():
             writer.write(b"H")
             await writer.drain()
@@ -204,6 +207,30 @@ def test_lines_may_end_with_line_feeds_alone():
             writer.write(f"RTSP/1.0 {status}\nCSeq: {headers['cseq']}\n\n".encode())
 
     assert ask(behave)[0] == "not_found"
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (b"\r\n\r\nRTSP/1.0 404 Not Found\r\nCSeq: 1\r\n\r\n", "not_found"),
+        (b"RTSP/1.0 404 Not Found\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", "not_found"),
+        (b"no RTSP\r\n\r\n", "unreadable"),
+        (b"\r\n\r\n", "timeout"),
+    ],
+)
+def test_odd_answers_have_a_reason_too(said, reason, monkeypatch):
+    if reason == "timeout":
+        monkeypatch.setattr(edge.probe, "TIMEOUT", 0.5)
+
+    async def behave(reader, writer):
+        while True:
+            await read_request(reader)
+            writer.write(said)
+
+    assert ask(behave)[0] == reason
+    with FakeCamera(behave) as camera:
+        known = silence(CameraSettings(source=f"rtsp://{HOST}:{camera.port}/live"))
+    assert (known and known.reason) == (None if reason == "not_found" else reason)
 
 
 def test_address_that_answers_nothing_is_timeout(monkeypatch):

@@ -79,6 +79,13 @@ def test_a_message_without_end_is_refused(content):
         Framing(lambda _: b"", lambda message: message).feed(content)
 
 
+def test_a_little_behind_each_packet_is_borne_for_ever():
+    packet = b"$\0\0\14\x80\x60" + bytes(10)
+    framing = Framing(lambda _: b"", lambda message: message)
+    passed = sum(len(framing.feed(packet + b"\0" * 4)) for _ in range(LARGEST_MESSAGE // 4 + 10))
+    assert passed >= (LARGEST_MESSAGE // 4 + 8) * len(packet)
+
+
 def test_what_never_is_rtsp_is_refused():
     framing = Framing(lambda _: b"", lambda message: message)
     for _ in range(LARGEST_MESSAGE // 1000):

@@ -123,6 +123,14 @@ def test_what_the_camera_refuses_is_known(method):
     assert it.refusal == "", "it has not refused the login yet"
     it.answered(said("453 Not Enough Bandwidth", 3))
     assert it.refusal == f"{method} (453 Not Enough Bandwidth)"
+    it.asked(request("TEARDOWN", 4))
+    it.answered(said("454 Session Not Found", 5))
+    assert it.refusal == f"{method} (453 Not Enough Bandwidth)", "the end is no matter"
+    assert not it.wrong_login
+    it.asked(request(method, 5))
+    it.answered(unauthorized(MD5.replace("n1", "n2"), number=6))
+    it.answered(unauthorized(MD5.replace("n1", "n3"), number=7))
+    assert it.wrong_login
 
 
 def test_lines_may_end_with_line_feeds_alone():

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import cv2
 
 from edge import probe
-from edge.frames import NOTHING, CaptureError, FallenBehindError, Frame, NotItsTurnError, Wanted, every, picture
+from edge.frames import NOTHING, CaptureError, FallenBehindError, Frame, NotItsTurnError, Reason, Wanted, every, picture
 from edge.patience import OPEN_TIMEOUT
 from edge.settings import CameraSettings
 from edge.sources.lag import StreamLag
@@ -54,13 +54,13 @@ class NetworkSource:
         self._patience = 0.0
         self._bear_until = 0.0
         self._known: CaptureError | None = None
-        self._refusal = ""
+        self._refused: tuple[Reason, str] | None = None
 
     def open(self, patience: float) -> None:
         """Open the stream; whether it gives a frame only `read` shows."""
         self._lag = StreamLag()
         self._patience = patience
-        self._refusal = ""
+        self._refused = None
         # While FFmpeg waits for a silent camera no other could be opened. With https FFmpeg checks the certificate too,
         # but older ones not whether it is this host's.
         self._known = probe.silence(self._settings)
@@ -94,10 +94,13 @@ class NetworkSource:
         """Ask the camera why it gave no frame."""
         if error is self._known or error.reason not in ("unreadable", "timeout", "ended"):
             return error
+        refused = self._relay.refused() if self._relay is not None else self._refused
+        if refused is not None and refused[0] == "auth":
+            # Asked again, it would be given another wrong password.
+            return CaptureError("auth", f"{probe.place(self._settings.source)}: {refused[1]}")
         found = probe.explain(self._settings) or error
-        if found.reason == "codec" and self._refusal:
-            where, advice = probe.place(self._settings.source), "has it a connection left?"
-            return CaptureError("refused", f"{where}: the camera refuses {self._refusal}; {advice}")
+        if refused is not None and found.reason == "codec":
+            return CaptureError(refused[0], f"{probe.place(self._settings.source)}: {refused[1]}")
         return found
 
     def close(self) -> None:
@@ -107,7 +110,7 @@ class NetworkSource:
             self._capture = None
         if self._relay is not None:
             self._relay.close()
-            self._refusal = self._relay.refusal
+            self._refused = self._relay.refused()
             self._relay = None
 
     def _opened(self, patience: float) -> cv2.VideoCapture:

@@ -43,6 +43,7 @@ class Framing:
         pieces: list[bytes | memoryview] = []
         at = self._found(held, 0)
         while not self._lost and (end := _end(held, at)):
+            self._thrown_away = 0
             if held[at] == PACKET:
                 pieces += [view[at:end], self._packet(view[at:end])]
             elif held[at] in BLANK:
@@ -58,7 +59,6 @@ class Framing:
         if at == len(held):
             return at
         if not self._lost and (held[at] == PACKET or _MESSAGE.match(held, at)):
-            self._thrown_away = 0
             return at
         found = _BEGINNING.search(held, at)
         self._lost = found is None

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 
 from edge import probe
 from edge.frames import CaptureError
+from edge.frames import Reason as CaptureReason
 from edge.settings import CameraSettings
 from edge.sources.frame_ends import HEADER, FrameEnds
 from edge.sources.rtsp_framing import Framing
@@ -62,10 +63,13 @@ class RtspRelay:
                 raise CaptureError("unreadable", f"no way from FFmpeg to the camera: {text}") from None
             opened.pop_all()
 
-    @property
-    def refusal(self) -> str:
-        """What the camera refused last, and how; empty if nothing."""
-        return self._talk.refusal
+    def refused(self) -> tuple[CaptureReason, str] | None:
+        """Return why the camera gives nothing, if it has said so: the typed reason, and what it was."""
+        if self._talk.wrong_login:
+            return "auth", "username or password is wrong"
+        if self._talk.refusal:
+            return "refused", f"the camera refuses {self._talk.refusal}; has it a connection left?"
+        return None
 
     def true(self, seconds: float) -> float:
         """Return what FFmpeg would say of a frame's time if frames had not been ended."""

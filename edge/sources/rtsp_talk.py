@@ -22,7 +22,9 @@ class Talk:
 
     Attributes:
         settings: of where the camera is, which it may say is elsewhere; without the log-in if that is another host.
-        refusal: what the camera refused last, and how; empty if nothing but the first of two log-ins.
+        refusal: what the camera refused last of all that leads to a picture, and how; empty if nothing but the first
+            of two log-ins.
+        wrong_login: whether the log-in was given and refused.
         again: what to ask the camera, before anything else, on account of its answer; empty if nothing.
         codecs: of its video, by payload type, once it has described it.
     """
@@ -30,7 +32,7 @@ class Talk:
     def __init__(self, settings: CameraSettings, address: str) -> None:
         self.settings = settings
         self.again = b""
-        self.refusal = ""
+        self.refusal, self.wrong_login = "", False
         self.codecs: dict[int, Codec] = {}
         self._address = address.encode()
         self._challenge: Challenge | None = None
@@ -64,12 +66,13 @@ class Talk:
         if status[1] == b"401":
             if self._log_in(_values(head, b"WWW-Authenticate")):
                 return self._ask_again()
+            self.wrong_login = self._logged_in
             # By this FFmpeg would ask once more, and that would be another wrong password, for which cameras lock.
             message = _without(head, b"WWW-Authenticate") + b"\r\n\r\n" + body
         if status[1].startswith(b"3") and (places := _values(head, b"Location")):
             self._move(places[0])
             return self._ask_again()
-        if status[1] >= b"4":
+        if status[1] >= b"4" and self._request.startswith((b"DESCRIBE ", b"SETUP ", b"PLAY ")):
             what = b"%s (%s %s)" % (self._request.partition(b" ")[0], *status.groups())
             self.refusal = what.decode("ascii", "replace")
         if b"application/sdp" in head.lower():
