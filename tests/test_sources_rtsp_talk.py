@@ -124,8 +124,10 @@ def test_what_the_camera_refuses_is_known(method):
     it.answered(said("453 Not Enough Bandwidth", 3))
     assert it.refusal == f"{method} (453 Not Enough Bandwidth)"
     it.asked(request("TEARDOWN", 4))
-    it.answered(said("454 Session Not Found", 5))
-    assert it.refusal == f"{method} (453 Not Enough Bandwidth)", "the end is no matter"
+    it.answered(said("503 Service Unavailable", 5))
+    it.asked(request(method, 5))
+    it.answered(said("400 Bad Request", 6))
+    assert it.refusal == f"{method} (453 Not Enough Bandwidth)", "neither the end nor what is not known matters"
     assert not it.wrong_login
     it.asked(request(method, 5))
     it.answered(unauthorized(MD5.replace("n1", "n2"), number=6))

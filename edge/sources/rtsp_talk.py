@@ -10,6 +10,9 @@ from edge.settings import CameraSettings
 from edge.sources.frame_ends import Codec, codecs_of
 from edge.sources.rtsp_framing import parts
 
+#: Statuses by which a camera says that it could but does not: forbidden, no bandwidth or transport left, out of
+#: service. By others, such as that it does not know what it is asked, it may say that its stream is no good.
+REFUSALS = (b"403", b"453", b"461", b"500", b"503")
 _NUMBER = re.compile(rb"(?im)^(CSeq:[ \t]*)(\d+)")
 
 
@@ -72,7 +75,7 @@ class Talk:
         if status[1].startswith(b"3") and (places := _values(head, b"Location")):
             self._move(places[0])
             return self._ask_again()
-        if status[1] >= b"4" and self._request.startswith((b"DESCRIBE ", b"SETUP ", b"PLAY ")):
+        if status[1] in REFUSALS and self._request.startswith((b"DESCRIBE ", b"SETUP ", b"PLAY ")):
             what = b"%s (%s %s)" % (self._request.partition(b" ")[0], *status.groups())
             self.refusal = what.decode("ascii", "replace")
         if b"application/sdp" in head.lower():
