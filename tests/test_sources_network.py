@@ -20,8 +20,7 @@ from edge.sources.network import OPTIONS, NetworkSource
 from tests.parts import HOST, eventually, free_port
 from tests.parts.camera import Authority, FakeCamera, hang_up, http, jpeg, relay, silent
 from tests.parts.line import Line
-
-PATIENCE = 8.0
+from tests.parts.streams import PATIENCE, opened
 
 
 @pytest.fixture(scope="module")
@@ -34,16 +33,6 @@ def clip(clips):
     """Two seconds at 10 frames a second."""
     pictures = (np.full((120, 160, 3), 10 * number + 20, np.uint8) for number in range(20))
     write_clip(clips / "clip.mp4", pictures, 10, quality=18, preset="veryfast")
-
-
-def opened(source, **settings):
-    stream = NetworkSource(CameraSettings(source=source, **settings))
-    try:
-        stream.open(PATIENCE)
-    except CaptureError:
-        stream.close()
-        raise
-    return closing(stream)
 
 
 def test_mjpeg_over_http():

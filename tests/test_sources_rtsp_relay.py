@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import threading
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -28,9 +28,9 @@ from tests.parts.camera import H264, Authority, FakeCamera, hang_up, read_reques
 from tests.parts.clocked import number_of, numbered_clip
 from tests.parts.leaks import descriptors
 from tests.parts.rtp_clock import RtpClock
+from tests.parts.streams import PATIENCE, opened
 from tests.scenes import PRESET, QUALITY, read_clip
 
-PATIENCE = 8.0
 RATE = 3
 REQUEST = "OPTIONS {} RTSP/1.0\r\nCSeq: 1\r\n\r\n"
 ALONE = ["-c", "copy", "-bsf:v"]
@@ -46,16 +46,6 @@ def _no_others():
 def soon(monkeypatch):
     """Few frames are enough to be trusted."""
     monkeypatch.setattr(edge.sources.frame_ends, "TRUSTED", 2)
-
-
-def opened(source, **settings):
-    stream = NetworkSource(CameraSettings(source=source, **settings))
-    try:
-        stream.open(PATIENCE)
-    except CaptureError:
-        stream.close()
-        raise
-    return closing(stream)
 
 
 def relays():

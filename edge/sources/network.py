@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import cv2
 
 from edge import probe
-from edge.frames import NOTHING, CaptureError, FallenBehindError, Frame, NotItsTurnError, Reason, Wanted, every, picture
+from edge.frames import NOTHING, CaptureError, FallenBehindError, Frame, NotItsTurnError, Wanted, every, picture
 from edge.patience import OPEN_TIMEOUT
 from edge.settings import CameraSettings
 from edge.sources.lag import StreamLag
@@ -54,13 +54,12 @@ class NetworkSource:
         self._patience = 0.0
         self._bear_until = 0.0
         self._known: CaptureError | None = None
-        self._refused: tuple[Reason, str] | None = None
 
     def open(self, patience: float) -> None:
         """Open the stream; whether it gives a frame only `read` shows."""
         self._lag = StreamLag()
         self._patience = patience
-        self._refused = None
+        self._relay = None
         # While FFmpeg waits for a silent camera no other could be opened. With https FFmpeg checks the certificate too,
         # but older ones not whether it is this host's.
         self._known = probe.silence(self._settings)
@@ -94,7 +93,7 @@ class NetworkSource:
         """Ask the camera why it gave no frame."""
         if error is self._known or error.reason not in ("unreadable", "timeout", "ended"):
             return error
-        refused = self._relay.refused() if self._relay is not None else self._refused
+        refused = self._relay.refused() if self._relay is not None else None
         if refused is not None and refused[0] == "auth":
             # Asked again, it would be given another wrong password.
             return CaptureError("auth", f"{probe.place(self._settings.source)}: {refused[1]}")
@@ -109,9 +108,7 @@ class NetworkSource:
             self._capture.release()
             self._capture = None
         if self._relay is not None:
-            self._relay.close()
-            self._refused = self._relay.refused()
-            self._relay = None
+            self._relay.close()  # and still asked what it has heard
 
     def _opened(self, patience: float) -> cv2.VideoCapture:
         """Open the stream, which is in turn; with RTSP by way of a relay."""

@@ -12,8 +12,7 @@ import time
 from contextlib import ExitStack
 
 from edge import probe
-from edge.frames import CaptureError
-from edge.frames import Reason as CaptureReason
+from edge.frames import CaptureError, Reason
 from edge.settings import CameraSettings
 from edge.sources.frame_ends import HEADER, FrameEnds
 from edge.sources.rtsp_framing import Framing
@@ -63,7 +62,7 @@ class RtspRelay:
                 raise CaptureError("unreadable", f"no way from FFmpeg to the camera: {text}") from None
             opened.pop_all()
 
-    def refused(self) -> tuple[CaptureReason, str] | None:
+    def refused(self) -> tuple[Reason, str] | None:
         """Return why the camera gives nothing, if it has said so: the typed reason, and what it was."""
         if self._talk.wrong_login:
             return "auth", "username or password is wrong"
