@@ -38,7 +38,6 @@ from tests.parts.settings import settings_for
 from tests.scenes import PRESET, QUALITY, read_clip
 
 MORE_BARS = {
-    "two_cores_ratio": Bar("two workers on two cores against one on one core", 1.7, least=True),
     "fer_ratio": Bar("frames a second of two workers against PyPI fer, on the same clip, 596×336", 6, least=True),
     "four_cameras_share": Bar("of the frames of four RTSP cameras, 1280×720 at 10 a second, on two cores", 0.98, True),
     "frame_age_ratio": Bar("age of frames at p99, four cameras, twice overloaded, of the time a stage takes", 2),
@@ -165,23 +164,6 @@ def ages_of(frames: list[Seen], sent: Mapping[int, float]) -> tuple[list[tuple[f
     return ages, apart
 
 
-def two_cores(_folder: Path, short: bool) -> Figures:
-    """One worker, and all that is beside it, on one core against two on two, in turns; every frame looked at whole."""
-    before = os.sched_getaffinity(0)
-    cores = sorted(before)[:WORKERS]
-    assert len(cores) == WORKERS, f"this wants {WORKERS} cores, and there is {len(cores)}"
-    rates: dict[int, list[float]] = {1: [], WORKERS: []}
-    try:
-        for _ in range(1 if short else 5):
-            for workers, found in rates.items():
-                os.sched_setaffinity(0, cores[:workers])  # threads that this one starts inherit it
-                with Rig(workers, 0.0) as rig:
-                    found.append(rig.measure().rate)
-    finally:
-        os.sched_setaffinity(0, before)
-    return {"two_cores_ratio": statistics.median(two / one for one, two in zip(*rates.values(), strict=True))}
-
-
 def fer(folder: Path, short: bool) -> Figures:
     """PyPI's `fer` in an environment of its own and two workers in turns, on the same clip of a person, 596×336."""
     recorded, clip = VIDEO / f"{FER_CLIP}.mp4", folder / "clip.mp4"
@@ -231,7 +213,7 @@ def _fer_python() -> Path:
     return python
 
 
-ROWS: tuple[Callable[[Path, bool], Figures], ...] = (two_cores, reconnects, four_cameras, frame_age, fer)
+ROWS: tuple[Callable[[Path, bool], Figures], ...] = (reconnects, four_cameras, frame_age, fer)
 
 
 def main() -> int:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ import edge.bench.daemon
 import edge.bench.rig
 import edge.bench.rows
 import edge.bench.sustained
+from edge.bench.cores import held_to
 from edge.bench.daemon import bench_daemon
 from edge.bench.rig import CLIP, SETTINGS, STAGES, WARM, BenchError, MeasuredAnalyser, Moment, Rig
 from edge.bench.rows import BARS, MEASUREMENTS, cost_of_one, detection, differences, memory, start, work
@@ -90,18 +92,39 @@ def test_the_cost_of_a_frame_is_of_those_that_a_run_measures():
     assert WARM + edge.bench.rows.FRAMES == FRAMES
 
 
-def test_work_compares_in_turns(monkeypatch):
-    rates = {2: 180.0, 1: 100.0}
+def test_work_compares_in_turns_workers_with_a_core_each(monkeypatch):
+    before = os.sched_getaffinity(0)
+    rates = {(2, 2): 180.0, (1, 2): 125.0, (1, 1): 100.0}
+
+    def play(workers):
+        return moment(frames=rates[workers, len(os.sched_getaffinity(0))], detect=1.5, classify=0.4)
+
     monkeypatch.setattr(edge.bench.rows, "cost_of_one", lambda: 0.01)
-    monkeypatch.setattr(
-        edge.bench.rows, "_play", lambda workers: moment(frames=rates[workers], detect=1.5, classify=0.4)
-    )
+    monkeypatch.setattr(edge.bench.rows, "_play", play)
     found, steps = figures(work)
-    assert found == pytest.approx({"limit_ratio": 0.9, "two_workers_ratio": 1.8, "overhead_share": 0.05})
+    ratios = {"limit_ratio": 0.9, "two_workers_ratio": 1.8, "second_worker_ratio": 1.44, "overhead_share": 0.05}
+    assert found == pytest.approx(ratios)
     assert steps == {title: count for title, _, count in MEASUREMENTS}["work of two workers"]
-    rates[2] = 210.0
+    assert os.sched_getaffinity(0) == before
+    rates[2, 2] = 210.0
     with pytest.raises(BenchError, match="cannot be"):
         figures(work)
+
+
+def test_threads_begun_on_one_core_stay_there_and_cores_are_given_back():
+    before = os.sched_getaffinity(0)
+    found = []
+    with held_to(1):
+        thread = threading.Thread(target=lambda: found.append(os.sched_getaffinity(0)))
+        thread.start()
+        thread.join()
+    assert found == [{min(before)}]
+    assert os.sched_getaffinity(0) == before
+    with (
+        pytest.raises(BenchError, match=f"wants {len(before) + 1} processor cores, and there is {len(before)}"),
+        held_to(len(before) + 1),
+    ):
+        pass
 
 
 def test_detection_as_shipped_is_cheaper_and_tells_the_same(monkeypatch):
@@ -287,7 +310,8 @@ def test_full_prints_every_row_with_its_bar(monkeypatch):
     monkeypatch.setattr(edge.bench.command, "sustained", lambda: iter([None, answer]))
     lines = CliRunner().invoke(cli, ["bench", "--full"]).stdout.splitlines()
     assert len(lines) == 1 + len(BARS)
-    assert "held   two_workers_ratio 1.765 (bar ≥ 1.7): two workers against one" in lines
+    assert "held   two_workers_ratio 1.765 (bar ≥ 1.7): two workers against one, each with a core of its own" in lines
+    assert "       second_worker_ratio 1.765 (no bar): two workers against one who has the other core decode" in lines
     assert "SHORT  overhead_share 1.765 (bar ≤ 0.1)" in "\n".join(lines)
     document = json.loads(CliRunner().invoke(cli, ["bench", "--full", "--json"]).stdout)
     assert {key: document[key] for key in BARS} == dict.fromkeys(BARS, 1.7654)

@@ -1,7 +1,6 @@
 """What `make bench` measures with: numbered pictures, their ages, what is compared with a peer."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,20 +122,6 @@ def test_four_cameras_are_counted_against_what_was_sent(tmp_path):
     figures = bench.four_cameras(tmp_path, True)
     assert 0.05 < figures["four_cameras_share"] < 1.1
     assert CAMERAS == 4
-
-
-def test_the_second_core_is_measured_and_given_back(tmp_path, monkeypatch):
-    cores, before = [], os.sched_getaffinity(0)
-
-    class Watched(bench.Rig):
-        def __enter__(self):
-            cores.append(len(os.sched_getaffinity(0)))
-            return super().__enter__()
-
-    monkeypatch.setattr(bench, "Rig", Watched)
-    assert 0 < bench.two_cores(tmp_path, short=True)["two_cores_ratio"] < 4
-    assert cores == [1, 2]
-    assert os.sched_getaffinity(0) == before
 
 
 def test_every_row_has_a_bar_and_no_two_rows_a_name():

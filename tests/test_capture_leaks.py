@@ -1,5 +1,6 @@
 """Streams that come and go, and streams that freeze, leave no thread, no descriptor and next to no memory behind."""
 
+import contextlib
 import time
 
 import pytest
@@ -7,7 +8,17 @@ import pytest
 import edge.patience
 from tests.parts import HOST, eventually
 from tests.parts.camera import FakeCamera, read_request, silent
-from tests.parts.leaks import HEAD, PART, descriptors, left_by_flaps, left_by_rtsp_flaps, start_capture, threads
+from tests.parts.leaks import (
+    HEAD,
+    PART,
+    descriptors,
+    left_by_flaps,
+    left_by_rtsp_flaps,
+    rtsp_server_of_small_pictures,
+    start_capture,
+    threads,
+)
+from tests.parts.line import Line
 
 FLAPS, RTSP_FLAPS, FREEZES = 200, 100, 20
 
@@ -48,13 +59,48 @@ def test_a_hundred_flaps_at_an_rtsp_server_leave_nothing(figure, tmp_path):
     assert left.memory <= 1 << 20
 
 
-def test_many_freezes_leave_nothing(capture, monkeypatch):
+class Drying(Line):
+    """A line to a server that takes what it says, and of the answers of each connection only the first bytes."""
+
+    MOST = 20_000
+
+    async def _pump(self, source, target, heard=None):
+        if heard is None:
+            await super()._pump(source, target)
+            return
+        passed = 0
+        try:
+            while content := await source.read(2048):
+                passed += len(content)
+                if passed < self.MOST:
+                    target.write(content)
+                    await target.drain()
+        finally:
+            target.close()
+
+
+@contextlib.contextmanager
+def frozen_over_http(_folder):
+    """A camera with MJPEG that freezes."""
+    with FakeCamera(freeze) as camera:
+        yield f"http://{HOST}:{camera.port}/live"
+
+
+@contextlib.contextmanager
+def frozen_over_rtsp(folder):
+    """A real RTSP server behind a line that lets nothing more through after a while."""
+    with rtsp_server_of_small_pictures(folder) as server, Drying(server.port) as line:
+        yield server.url("clip.mp4", line.port)
+
+
+@pytest.mark.parametrize("camera", [frozen_over_http, frozen_over_rtsp])
+def test_many_freezes_leave_nothing(camera, capture, monkeypatch, tmp_path):
     """The thread blocked in OpenCV is given up at once, and ends when OpenCV's own time-out does."""
     monkeypatch.setattr(edge.patience, "BACK_OFF", (0.001,))
     monkeypatch.setattr(edge.patience, "FIRST_FRAMES", 1.0)
     monkeypatch.setattr(edge.patience, "LEAST_STALL", 0.3)
-    with FakeCamera(freeze) as camera:
-        taker, ears = capture(f"http://{HOST}:{camera.port}/live")
+    with camera(tmp_path) as source:
+        taker, ears = capture(source)
         eventually(lambda: ears.came >= 1, 60, "first frames")
         before = threads(), descriptors()
         most, replaced = 0, 0

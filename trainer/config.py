@@ -95,8 +95,19 @@ class Distillation(_Section):
         description="file that `emotion-trainer teach` wrote, or several, whose mean is taken; if left out, what "
         "`train --teacher` wrote",
     )
+    teachers: Annotated[tuple[Path, ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="model files that are asked about each face as it is drawn for training (arXiv:2106.05237), in "
+        "place of soft labels",
+    )
     share: float = Field(default=0.7, ge=0, le=1, description="of the target; the rest are the labels")
     temperature: float = Field(default=1, gt=0, description="softens the teachers' probabilities")
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if self.teachers and self.soft_labels:
+            raise ValueError("soft_labels and teachers exclude each other; leave one of them out")
+        return self
 
     def files(self) -> tuple[Path, ...]:
         """Return the files of `soft_labels`."""

@@ -44,7 +44,13 @@ def bench(full: bool, as_json: bool) -> None:
 
 def line(key: str, value: float, bar: Bar) -> str:
     """Return one readable line about a figure and what it ought to be."""
-    return f"{'held ' if bar.holds(value) else 'SHORT'}  {key} {value:.4g} (bar {bar}): {bar.title}"
+    return f"{_judged(value, bar)}  {key} {value:.4g} ({bar}): {bar.title}"
+
+
+def _judged(value: float, bar: Bar) -> str:
+    if bar.value is None:
+        return "     "
+    return "held " if bar.holds(value) else "SHORT"
 
 
 def _cameras() -> Sustained:

@@ -110,12 +110,17 @@ def left_by_rtsp_flaps(count: int, folder: Path) -> Left:
         count: of them.
         folder: for the server.
     """
+    with rtsp_server_of_small_pictures(folder) as server:
+        return _left_by(server.url("clip.mp4", loop=False), count)
+
+
+def rtsp_server_of_small_pictures(folder: Path) -> RtspServer:
+    """Return a server of `clip.mp4`, four pictures within 40 ms; `folder` is for both."""
     clips = folder / "clips"
     clips.mkdir()
     pictures = (np.full((120, 160, 3), 20 * number, np.uint8) for number in range(4))
     write_clip(clips / "clip.mp4", pictures, 100, quality=18, preset="veryfast")
-    with RtspServer(clips, folder / "rtsp") as server:
-        return _left_by(server.url("clip.mp4", loop=False), count)
+    return RtspServer(clips, folder / "rtsp")
 
 
 def _left_by(source: str, count: int) -> Left:

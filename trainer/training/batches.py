@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import numpy.typing as npt
@@ -9,9 +11,10 @@ import numpy.typing as npt
 from trainer.config import Config
 from trainer.data.augment import random_crop
 from trainer.data.datasets import Samples
-from trainer.data.inputs import normalise
+from trainer.data.inputs import normalise, pixels
 
 Floats = npt.NDArray[np.float32]
+Told = Callable[[npt.NDArray[np.uint8]], Floats]
 #: Threads that draw crops while the network learns.
 THREADS = 2
 
@@ -21,11 +24,22 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type
 
     What batch i of epoch e holds depends only on the seed, e and i, so that runs resume. What does not fill a batch
     is left out, other faces every epoch.
+
+    Args:
+        samples: the training faces.
+        targets: what each should be answered with (n, classes).
+        weights: how much each counts (n,).
+        config: the run's configuration.
+        epoch: from 0.
+        told: gives its share of the target of crops as they are drawn, uint8 (n, size, size): float32 (n, classes);
+            called by several threads.
     """
 
-    def __init__(self, samples: Samples, targets: Floats, weights: Floats, config: Config, epoch: int) -> None:
+    def __init__(
+        self, samples: Samples, targets: Floats, weights: Floats, config: Config, epoch: int, told: Told | None = None
+    ) -> None:
         super().__init__(workers=THREADS)
-        self._samples, self._targets, self._weights = samples, targets, weights
+        self._samples, self._targets, self._weights, self._told = samples, targets, weights, told
         self._config, self._epoch = config, epoch
         self._order = np.random.default_rng([config.seed, epoch]).permutation(len(samples))
 
@@ -43,7 +57,9 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type
         ]
         inputs, targets, weights = normalise(np.stack(crops)), self._targets[rows], self._weights[rows]
         alpha = self._config.training.mixup
-        return mixed(inputs, targets, weights, alpha, rng) if alpha else (inputs, targets, weights)
+        if alpha:
+            inputs, targets, weights = mixed(inputs, targets, weights, alpha, rng)
+        return inputs, targets if self._told is None else targets + self._told(pixels(inputs)), weights
 
 
 def steps_of(faces: int, config: Config) -> int:

@@ -22,10 +22,10 @@ from trainer.data.datasets import DataError, Samples
 from trainer.files import replace_file
 from trainer.training import checkpoints, curves, devices
 from trainer.training.adjustment import adjust
-from trainer.training.batches import Batches, class_weights, smoothed, steps_of
+from trainer.training.batches import Batches, Told, class_weights, smoothed, steps_of
 from trainer.training.checkpoints import State
 from trainer.training.cpu_layers import with_cpu_layers
-from trainer.training.distil import taught
+from trainer.training.distil import softened, taught
 from trainer.training.judge import MEASURED, Judge, float32_network
 from trainer.training.optimisers import optimiser
 from trainer.training.run_folder import (
@@ -41,6 +41,7 @@ from trainer.training.run_folder import (
     unreadable,
     write_log,
 )
+from trainer.training.view_teachers import ViewTeachers
 
 Floats = npt.NDArray[np.float32]
 AfterEpoch = Callable[[int, float], None]
@@ -105,6 +106,7 @@ def ready(run: Path, config: Config) -> None:
 
 def _train(train: Samples, validation: Samples, config: Config, run: Path, after_epoch: AfterEpoch | None) -> None:
     targets, weights = _targets(train, config.training, run)
+    told = _told(config, train.faces.labels)
     devices.repeatable(config.seed)
     learner = _learner(config, len(train.faces.labels), steps_of(len(train), config))
     judge = Judge(config, validation)
@@ -118,7 +120,7 @@ def _train(train: Samples, validation: Samples, config: Config, run: Path, after
             epoch = len(state.log)
             progress.reset(task, description=f"epoch {epoch + 1} of {config.training.epochs}")
             began = time.monotonic()
-            batches = Batches(train, targets, weights, config, epoch)
+            batches = Batches(train, targets, weights, config, epoch, told)
             history = learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[moved])
             loss = _number(history.history["loss"][0], epoch, config.training)
             accuracy = judge.accuracy(learner, (batches[i][0] for i in range(min(len(batches), MEASURED))))
@@ -143,10 +145,21 @@ def _targets(train: Samples, training: Training, run: Path) -> tuple[Floats, Flo
     """Return what each face should be answered with (n, classes), and how much it counts (n,)."""
     labels = train.faces.distributions
     targets = smoothed(labels, training.label_smoothing)
-    if training.distillation:
-        paths = training.distillation.files() or (run / SOFT_LABELS,)
-        targets = taught(targets, train.faces, training.distillation, paths)
+    settings = training.distillation
+    if settings and settings.teachers:
+        targets = (1 - np.float32(settings.share)) * targets  # the rest depends on how a face is drawn
+    elif settings:
+        targets = taught(targets, train.faces, settings, settings.files() or (run / SOFT_LABELS,))
     return targets, class_weights(labels, training.class_weights)
+
+
+def _told(config: Config, labels: tuple[str, ...]) -> Told | None:
+    """Return what gives the share of the target of teachers who are asked about each face as it is drawn."""
+    settings = config.training.distillation
+    if not settings or not settings.teachers:
+        return None
+    ask, share = ViewTeachers(settings.teachers, labels, config.crop), np.float32(settings.share)
+    return lambda crops: np.asarray(share * softened(ask(crops), settings.temperature), np.float32)
 
 
 def _learner(config: Config, classes: int, steps: int) -> keras.Model:
