@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import stat
 import sys
 import time
 import traceback
@@ -27,7 +28,8 @@ def configure(level: str, form: Form = "text", stream: TextIO | None = None) -> 
     """Say what is at least as grave as `level` on stderr, from now on."""
     target = stream or sys.stderr
     handler = LimitedHandler(target)
-    formatter = JsonFormatter() if form == "json" else TextFormatter(prefixed=reaches_journal(target))
+    text = TextFormatter(prefixed=reaches_journal(target), dated=reaches_file(target))
+    formatter = JsonFormatter() if form == "json" else text
     handler.setFormatter(formatter)
     logging.raiseExceptions = False  # a reader of stderr that has gone is no reason for more lines
     root = logging.getLogger()
@@ -46,21 +48,33 @@ def reaches_journal(stream: TextIO) -> bool:
     return os.environ.get("JOURNAL_STREAM", "") == f"{status.st_dev}:{status.st_ino}"
 
 
+def reaches_file(stream: TextIO) -> bool:
+    """Tell whether a stream ends in a file, which says of no line when it came."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
 class TextFormatter(logging.Formatter):
     """One line a record: `WARNING camera door: …`, or `<4>camera door: …` for the journal, which tells the rest itself.
 
     Args:
         prefixed: with the priority for the journal instead of the level's name.
+        dated: with the time (RFC 3339, UTC) before it.
     """
 
-    def __init__(self, prefixed: bool = False) -> None:
+    def __init__(self, prefixed: bool = False, dated: bool = False) -> None:
         super().__init__()
         self._prefixed = prefixed
+        self._dated = dated
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         text = _one_line(record.getMessage()) + _cause(record)
-        return f"<{PRIORITIES.get(record.levelno, 5)}>{text}" if self._prefixed else f"{record.levelname} {text}"
+        if self._prefixed:
+            return f"<{PRIORITIES.get(record.levelno, 5)}>{text}"
+        return f"{rfc3339(record.created)} {record.levelname} {text}" if self._dated else f"{record.levelname} {text}"
 
 
 class JsonFormatter(logging.Formatter):

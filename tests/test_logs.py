@@ -9,7 +9,9 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,16 @@ def test_prefix_is_for_the_journal_only(journal: bool) -> None:
             check=True,
         )
         assert ours.recv(1000).decode() == ("<4>camera: gone\n" if journal else "WARNING camera: gone\n")
+
+
+@pytest.mark.usefixtures("_root")
+def test_in_a_file_each_line_has_its_time(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as stream:
+        configure("info", "text", stream)
+        logging.getLogger("edge").warning("said")
+    moment, rest = (tmp_path / "log").read_text().split(" ", 1)
+    assert abs(datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp() - time.time()) < 60
+    assert rest == "WARNING said\n"
 
 
 def test_reader_that_has_gone_costs_nothing() -> None:

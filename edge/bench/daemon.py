@@ -100,7 +100,7 @@ def bench_daemon(clip: Path, cameras: int) -> Iterator[BenchDaemon]:
         "mqtt": {"host": HOST, "port": broker},
         "metrics": {"host": HOST, "port": metrics},
         "outbox": {"path": "outbox.db"},
-        "log_level": "error",
+        "log": {"level": "error"},
     }
     with tempfile.TemporaryDirectory(prefix="emotion-edge-bench-") as folder:
         config, log = Path(folder, "edge.yaml"), Path(folder, "log")
