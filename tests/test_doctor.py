@@ -16,12 +16,15 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 
 import edge.doctor.cameras
 from edge.bundle import DEFAULT_MODEL
 from edge.cli import cli
 from edge.demo import CLIP
 from edge.doctor.broker import broker as look_at_broker
+from edge.doctor.cameras import rate_of
 from edge.doctor.command import line
 from edge.doctor.finding import Finding
 from edge.doctor.installation import _wheels, installation
@@ -70,6 +73,19 @@ def test_all_is_well(
     # What it sends is an answer that nobody waits for, and nothing is retained.
     subscriber.wait_for(lambda message: message.topic == "emotion/test/response", 10)
     assert len(subscriber.messages) == 1
+
+
+@given(st.floats(0.5, 60), st.integers(2, 60), st.integers(0, 20), st.floats(0, 1e6))
+def test_rate_is_that_after_a_burst_at_the_beginning(rate: float, count: int, burst: int, began: float) -> None:
+    times = [began] * burst + [began + number / rate for number in range(count)]
+    # Of few frames those of the burst are too large a part.
+    found = rate_of(times if count > 3 else times[burst:])
+    assert found == pytest.approx(rate, rel=0.01)
+
+
+def test_no_time_no_rate() -> None:
+    assert rate_of([3.0]) is None
+    assert rate_of([3.0, 3.0]) is None
 
 
 @pytest.mark.parametrize(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import os
 import queue
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import cv2
 
@@ -17,7 +18,7 @@ from edge.patience import FIRST_FRAMES
 from edge.settings import CameraSettings
 from edge.sources import make_source
 
-#: Seconds of frames that the rate is told from, frames that are enough, and seconds for everything.
+#: Seconds that a live source is looked at, frames that are enough of another, and seconds for everything.
 LOOK, ENOUGH, LIMIT = 3.0, 60, 25.0
 #: Pictures of fewer lines show faces too small to read.
 LEAST_LINES = 240
@@ -72,25 +73,19 @@ def _no_permission(name: str, settings: CameraSettings) -> Finding | None:
 def _try(name: str, settings: CameraSettings) -> Finding:
     subject = f"camera {name}"
     source = make_source(settings, threading.Event())
-    frames: list[Frame] = []
     try:
         _open(source)
-        end = time.monotonic() + LOOK
-        while len(frames) < ENOUGH and (not frames or time.monotonic() < end):
-            frames.append(source.read())
-    except FallenBehindError:
-        pass
+        last, times = _look(source)
     except NotItsTurnError:
         return warning(subject, "not tried: cameras that do not answer took all the time", "mend those first")
     except cv2.error as error:
         return failure(subject, f"OpenCV: {error.err}", REMEDIES["unreadable"])
     except CaptureError as error:
-        if not frames:
-            error = source.explain(error)
-            return failure(subject, f"{error.reason}: {error}", REMEDIES[error.reason])
+        error = source.explain(error)
+        return failure(subject, f"{error.reason}: {error}", REMEDIES[error.reason])
     finally:
         source.close()
-    return _judge(subject, settings, frames)
+    return _judge(subject, settings, last, times)
 
 
 def _open(source: Source) -> None:
@@ -104,14 +99,38 @@ def _open(source: Source) -> None:
                 raise
 
 
-def _judge(subject: str, settings: CameraSettings, frames: list[Frame]) -> Finding:
-    height, width = frames[-1].image.shape[:2]
+def _look(source: Source) -> tuple[Frame, list[float]]:
+    """Return the last of some frames and the times of all; of a source that ends, or falls behind, those before."""
+    end = time.monotonic() + LOOK
+    last = source.read()
+    times = [last.time]
+    with contextlib.suppress(CaptureError, FallenBehindError):
+        while time.monotonic() < end and (source.live or len(times) < ENOUGH):
+            last = source.read()
+            times.append(last.time)
+    return last, times
+
+
+def _judge(subject: str, settings: CameraSettings, last: Frame, times: Sequence[float]) -> Finding:
+    height, width = last.image.shape[:2]
     text = f"{width}×{height}"
-    seconds = frames[-1].time - frames[0].time
-    if len(frames) > 1 and seconds > 0 and settings.kind != "images":
-        text += f", {(len(frames) - 1) / seconds:.3g} frames a second"
+    rate = rate_of(times)
+    if rate and settings.kind != "images":
+        text += f", {rate:.3g} frames a second"
     if settings.tls.insecure:
         return warning(subject, f"{text}, its certificate unchecked", "name its authority's certificate as tls.ca")
     if height < LEAST_LINES:
         return warning(subject, text, f"choose a stream of {LEAST_LINES} lines or more, to see faces further away")
     return ok(subject, text)
+
+
+def rate_of(times: Sequence[float]) -> float | None:
+    """Return the frames a second of the later half of some times, none of fewer than two frames.
+
+    Servers begin with what they have kept since the last keyframe, all at once.
+    """
+    half = (times[0] + times[-1]) / 2
+    later = [time for time in times if time >= half]
+    steady = later if len(later) > 1 else times
+    seconds = steady[-1] - steady[0]
+    return (len(steady) - 1) / seconds if seconds > 0 else None
