@@ -17,8 +17,9 @@ from edge.capture import Capture, SourceFactory
 from edge.events import Box, EndReason, Event, EventFace, FaceInView, encode_faces, event_id, state
 from edge.frames import AHEAD, Frame, Reason, Slot
 from edge.gate import Gate
+from edge.lane import TICKET_TIMEOUT, Lane
 from edge.metrics import Metrics
-from edge.pipeline import TICKET_TIMEOUT, Lane, Pipeline
+from edge.pipeline import Pipeline
 from edge.preview.pages import Preview
 from edge.schedule import Schedule
 from edge.settings import CameraSettings

@@ -17,12 +17,13 @@ from pathlib import Path
 import cv2
 
 from edge import __version__
+from edge.analyser import Analyser
 from edge.bundle import read_bundle
 from edge.camera import Camera
 from edge.events import Event
 from edge.frames import Frame, Wanted, every
 from edge.metrics import Metrics
-from edge.pipeline import Analyser, Pipeline
+from edge.pipeline import Pipeline
 from edge.settings import CameraSettings, Settings, TlsSettings
 from edge.settings_file import load_settings
 from edge.sources.file import FileSource

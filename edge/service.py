@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 
 from edge import __version__, logs, systemd
+from edge.analyser import Analyser
 from edge.bundle import BundleError
 from edge.camera import Camera
 from edge.changes import Changes, changes
@@ -26,7 +27,7 @@ from edge.metrics import Metrics
 from edge.model import ModelFile
 from edge.mqtt import Publisher, clear_removed_cameras, listen_for_commands
 from edge.outbox import Outbox
-from edge.pipeline import Analyser, Pipeline
+from edge.pipeline import Pipeline
 from edge.placed import placed
 from edge.preview.pages import Preview
 from edge.settings import Settings, SettingsError

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from edge.analyser import Analyser
 from edge.bundle import read_bundle
 from edge.classify import write_image
 from edge.cli import cli
 from edge.emotions import Classifier
 from edge.metrics import Metrics
-from edge.pipeline import Analyser
 from tests.parts.colours import COLOURS, SIZE, write_colour_model
 from tests.parts.samples import portrait
 

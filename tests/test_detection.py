@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge.analyser import Analyser
 from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.metrics import Metrics
-from edge.pipeline import Analyser
 from edge.schedule import Schedule
 from edge.tracking import Transition
 from tests.parts.analysis import KEEP, Analysed, overlap, side_by_side

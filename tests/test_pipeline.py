@@ -9,12 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import edge.lane
 import edge.pipeline
+from edge.analyser import Analyser
 from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.events import Box
 from edge.frames import BURST, Frame, Slot
+from edge.lane import BEYOND, DEEP_SECONDS, Lane
 from edge.metrics import Metrics
-from edge.pipeline import BEYOND, DEEP_SECONDS, NICE, Analyser, Lane, Pipeline
+from edge.pipeline import NICE, Pipeline
 from edge.schedule import Look, Schedule
 from edge.tracking import Known, Observation, Rules, Tracker
 from tests.parts import eventually
@@ -201,7 +204,7 @@ def test_listener_that_raises_where_late_tickets_are_skipped_costs_its_frame_onl
     works.start()
     camera.feed([0, 1]).join(30)
     eventually(lambda: len(camera.lane._answers) == 1, 20, "only the hanging ticket left")
-    monkeypatch.setattr(edge.pipeline, "TICKET_TIMEOUT", 0.0)
+    monkeypatch.setattr(edge.lane, "TICKET_TIMEOUT", 0.0)
     assert works.check(time.monotonic() + 0.01) == 1
     gate.set()
     assert (camera.dropped("timeout"), camera.dropped("failed")) == (1, 1)
@@ -299,7 +302,7 @@ def test_hanging_analysis_is_skipped_and_counted_and_its_late_answer_ignored(pip
     assert works.check(time.monotonic()) == 0
     assert not works.stuck(time.monotonic())
     assert works.stuck(time.monotonic() + edge.pipeline.STUCK + 1)
-    monkeypatch.setattr(edge.pipeline, "TICKET_TIMEOUT", 0.0)
+    monkeypatch.setattr(edge.lane, "TICKET_TIMEOUT", 0.0)
     assert works.check(time.monotonic() + 0.01) == 1
     monkeypatch.undo()
     feeding.join(30)

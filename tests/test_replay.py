@@ -9,10 +9,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from edge.analyser import Analyser
 from edge.cli import cli, main
 from edge.demo import CLIP
 from edge.events import from_rfc3339
-from edge.pipeline import Analyser
 from edge.replay import replay, replay_settings
 from edge.schedule import WHOLE
 from tests.parts.schema import validate_event

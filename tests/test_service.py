@@ -228,7 +228,7 @@ def test_analysis_that_always_fails_ends_it_with_a_failure(monkeypatch, caplog):
     def broken(*_):
         raise RuntimeError("broken interpreter")
 
-    monkeypatch.setattr("edge.pipeline.Analyser.__call__", broken)
+    monkeypatch.setattr("edge.analyser.Analyser.__call__", broken)
     assert service(None, cam={"source": str(CLIP), "loop": True, "pace": "fast"}).run() == 1
     assert "giving up" in caplog.text
 
@@ -273,7 +273,7 @@ def test_a_worker_that_hangs_stops_the_watchdog_and_delays_no_stop(monkeypatch, 
         hang.wait(120)
         return []
 
-    monkeypatch.setattr("edge.pipeline.Analyser.__call__", analyse)
+    monkeypatch.setattr("edge.analyser.Analyser.__call__", analyse)
     monkeypatch.setattr("edge.pipeline.STUCK", 3.0)  # the model is read in this time too
     daemon = service(None, cam={"source": str(CLIP), "loop": True})
     before = []

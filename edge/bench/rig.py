@@ -10,13 +10,14 @@ from pathlib import Path
 from types import TracebackType
 
 from edge import __version__
+from edge.analyser import Analyser
 from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.camera import Camera
 from edge.events import Box, Event
 from edge.faces import Face, Image
 from edge.frames import Frame, Wanted, every
 from edge.metrics import Metrics
-from edge.pipeline import Analyser, Pipeline
+from edge.pipeline import Pipeline
 from edge.replay import EventLog
 from edge.settings import CameraSettings, DetectorSettings
 from edge.sources.file import FileSource

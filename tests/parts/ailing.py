@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from edge.analyser import Analyser
 from edge.cli import main
 from edge.faces import Image
-from edge.pipeline import Analyser
 from edge.schedule import WHOLE, Look
 from edge.tracking import Observation
 from tests.parts.daemon import Daemon

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from edge.analyser import Analyser
 from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.events import Box
 from edge.faces import Face
 from edge.frames import Frame, Slot
+from edge.lane import Lane, Ticket
 from edge.metrics import Metrics
-from edge.pipeline import Analyser, Lane, Ticket
 from edge.replay import DEPTH
 from edge.schedule import Schedule
 from edge.tracking import Observation, Rules, Track, Tracker, Transition

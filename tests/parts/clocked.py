@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 
 from deploy.demo.encode import write_clip
+from edge.analyser import Analyser
 from edge.bench.rig import SETTINGS
 from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.camera import Camera
 from edge.faces import Image
 from edge.frames import Frame
 from edge.metrics import Metrics
-from edge.pipeline import Analyser, Pipeline
+from edge.pipeline import Pipeline
 from edge.replay import EventLog
 from edge.schedule import WHOLE, Look
 from edge.settings import CameraSettings

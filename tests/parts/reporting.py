@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge.analyser import Analyser
 from edge.cli import main
 from edge.events import Event
 from edge.faces import Image
 from edge.outbox import Outbox
-from edge.pipeline import Analyser
 from edge.schedule import WHOLE, Look
 from edge.session import Session
 from edge.store import Changes, Store
