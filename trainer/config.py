@@ -233,13 +233,18 @@ def with_teachers(config: Config) -> Config:
     """Return a configuration that learns from the teachers named on the command line.
 
     Raises:
-        ConfigError: it learns from stored soft labels already.
+        ConfigError: it learns from others already.
     """
     settings = config.training.distillation or Distillation()
     if settings.soft_labels:
         raise ConfigError(
             f"training.distillation.soft_labels: {', '.join(map(str, settings.files()))}: what teachers answered; "
             "leave out the key or --teacher"
+        )
+    if settings.teachers:
+        raise ConfigError(
+            "training.distillation.teachers: are asked about each face as it is drawn, those of --teacher once; leave "
+            "out the key or --teacher"
         )
     return changed(config, {"training.distillation": settings.model_dump()})
 

@@ -1,0 +1,122 @@
+"""Teachers that are asked about each face as it is drawn for training."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from edge.bundle import DEFAULT_MODEL, BundleError, read_bundle
+from edge.emotions import Classifier
+from tests.parts.trainer_faces import TINY, drawn_samples
+from trainer.config import Config, ConfigError, Crop, changed, with_teachers
+from trainer.data.inputs import normalise, pixels
+from trainer.training.batches import Batches
+from trainer.training.distil import DistillationError
+from trainer.training.fit import fit
+from trainer.training.view_teachers import ViewTeachers
+
+SAMPLES = drawn_samples(2)
+LABELS = SAMPLES.faces.labels
+RULE = read_bundle(DEFAULT_MODEL).info.crop
+#: Of students who see the same part of a face as the model that ships.
+CROP = Crop(size=48, margin=RULE.margin, eye_line=RULE.eye_line)
+SMALL = CROP.model_copy(update={"size": 32})
+CONFIG = changed(
+    Config.model_validate(TINY),
+    {
+        "crop": SMALL.model_dump(),
+        "training.distillation": {"teachers": [str(DEFAULT_MODEL)], "share": 0.75},
+        "training.epochs": 2,
+    },
+)
+
+
+def faces(count: int, size: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, size, size), np.uint8)
+
+
+@given(arrays.arrays(np.uint8, st.tuples(st.integers(1, 3), st.just(5), st.just(5))))
+def test_pixels_are_what_was_normalised(crops):
+    np.testing.assert_array_equal(pixels(normalise(crops)), crops)
+    coloured = np.stack([crops, crops, crops], axis=3)
+    np.testing.assert_array_equal(pixels(normalise(coloured)), coloured)
+
+
+def test_answer_is_the_mean_over_teachers_and_mirror_images():
+    classifier = Classifier(read_bundle(DEFAULT_MODEL))
+    crops = faces(3, 48)
+    expected = [(classifier(crop) + classifier(np.ascontiguousarray(crop[:, ::-1]))) / 2 for crop in crops]
+    for paths in ([DEFAULT_MODEL], [DEFAULT_MODEL, DEFAULT_MODEL]):
+        np.testing.assert_allclose(ViewTeachers(paths, LABELS, CROP)(crops), expected, rtol=1e-5)
+
+
+def test_a_teacher_who_sees_more_pixels_gets_them_enlarged():
+    crops = faces(2, 32)
+    larger = np.stack([cv2.resize(crop, (48, 48), interpolation=cv2.INTER_CUBIC) for crop in crops])
+    found = ViewTeachers([DEFAULT_MODEL], LABELS, SMALL)(crops)
+    np.testing.assert_allclose(found, ViewTeachers([DEFAULT_MODEL], LABELS, CROP)(larger), rtol=1e-5)
+
+
+def test_threads_have_networks_of_their_own():
+    teachers = ViewTeachers([DEFAULT_MODEL], LABELS, CROP)
+    crops = faces(40, 48)
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(teachers, [crops] * 8):
+            np.testing.assert_array_equal(found, teachers(crops))
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_what_is_asked_about_is_what_the_student_sees(mixup):
+    asked = []
+
+    def told(crops):
+        asked.append(crops)
+        return np.full((len(crops), len(LABELS)), 0.75 / len(LABELS), np.float32)
+
+    config = changed(CONFIG, {"training.mixup": mixup})
+    targets, weights = 0.25 * SAMPLES.faces.distributions, np.ones(len(SAMPLES), np.float32)
+    inputs, expected, counts = Batches(SAMPLES, targets, weights, config, 0, told)[0]
+    np.testing.assert_array_equal(asked[0], pixels(inputs))
+    np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
+    _, alone, _ = Batches(SAMPLES, targets, weights, config, 0)[0]
+    np.testing.assert_allclose(expected - alone, 0.75 / len(LABELS), rtol=1e-4)
+    assert counts.shape == (8,)
+
+
+def test_network_learns_what_its_teacher_says_of_each_picture(tmp_path, monkeypatch):
+    """Bright pictures are happy, dark ones neutral, the teacher says, and the labels say nothing of it."""
+
+    def answer(_self, crops):
+        bright = crops.mean(axis=(1, 2)) > 127
+        return np.eye(len(LABELS), dtype=np.float32)[bright.astype(int)]
+
+    monkeypatch.setattr(ViewTeachers, "__call__", answer)
+    config = changed(
+        CONFIG, {"training.epochs": 12, "training.keep": "last", "training.distillation.share": 1, "crop.size": 48}
+    )
+    model = fit(SAMPLES, SAMPLES, config, tmp_path / "run")
+    images = SAMPLES.faces.images
+    answers = model(normalise(images)).numpy().argmax(axis=1)
+    assert (answers == (images.mean(axis=(1, 2)) > 127)).mean() > 0.8
+
+
+def test_teachers_that_do_not_fit_are_refused(tmp_path):
+    with pytest.raises(DistillationError, match=r"emotions\.tflite: knows the classes .* and the data have happy, sad"):
+        ViewTeachers([DEFAULT_MODEL], ("happy", "sad"), CROP)
+    for change in ({"margin": 2.0}, {"eye_line": 0.5}, {"colour": "rgb"}):
+        with pytest.raises(DistillationError, match=r"emotions\.tflite: sees faces with .* and crop says"):
+            ViewTeachers([DEFAULT_MODEL], LABELS, CROP.model_copy(update=change))
+    missing = changed(CONFIG, {"training.distillation.teachers": [str(tmp_path / "none.tflite")]})
+    with pytest.raises(BundleError, match=r"none\.tflite: "):
+        fit(SAMPLES, SAMPLES, missing, tmp_path / "run")
+
+
+def test_teachers_and_soft_labels_exclude_each_other():
+    with pytest.raises(ConfigError, match="soft_labels and teachers exclude each other"):
+        changed(CONFIG, {"training.distillation.soft_labels": "soft.npz"})
+    with pytest.raises(ConfigError, match=r"training\.distillation\.teachers: .*leave out the key or --teacher"):
+        with_teachers(CONFIG)
