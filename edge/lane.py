@@ -169,7 +169,7 @@ class Lane:
     def change_model(
         self,
         series: CameraSeries,
-        close: Callable[[Sequence[Transition], EndReason], None],
+        close: Closed,
         changed: Callable[[], None],
     ) -> None:
         """Go on with another model: what the old one has under way is skipped, and its faces end.

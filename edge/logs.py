@@ -16,6 +16,7 @@ from typing import Literal, TextIO
 from edge.events import rfc3339
 
 Form = Literal["text", "json"]
+Lead = Literal["level", "time", "priority"]
 #: Lines of one cause, and of all, within so many seconds; what is more is counted and said in one line.
 CAUSE, ALL, WINDOW = 5, 300, 60.0
 #: Causes that are remembered.
@@ -28,8 +29,7 @@ def configure(level: str, form: Form = "text", stream: TextIO | None = None) -> 
     """Say what is at least as grave as `level` on stderr, from now on."""
     target = stream or sys.stderr
     handler = LimitedHandler(target)
-    text = TextFormatter(prefixed=reaches_journal(target), dated=reaches_file(target))
-    formatter = JsonFormatter() if form == "json" else text
+    formatter = JsonFormatter() if form == "json" else TextFormatter(_lead(target))
     handler.setFormatter(formatter)
     logging.raiseExceptions = False  # a reader of stderr that has gone is no reason for more lines
     root = logging.getLogger()
@@ -48,33 +48,35 @@ def reaches_journal(stream: TextIO) -> bool:
     return os.environ.get("JOURNAL_STREAM", "") == f"{status.st_dev}:{status.st_ino}"
 
 
-def reaches_file(stream: TextIO) -> bool:
-    """Tell whether a stream ends in a file, which says of no line when it came."""
+def _lead(stream: TextIO) -> Lead:
+    """Return what the lines of a stream begin with: a file says of no line when it came."""
+    if reaches_journal(stream):
+        return "priority"
     try:
-        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+        return "time" if stat.S_ISREG(os.fstat(stream.fileno()).st_mode) else "level"
     except (OSError, ValueError):
-        return False
+        return "level"
 
 
 class TextFormatter(logging.Formatter):
-    """One line a record: `WARNING camera door: …`, or `<4>camera door: …` for the journal, which tells the rest itself.
+    """One line a record.
 
     Args:
-        prefixed: with the priority for the journal instead of the level's name.
-        dated: with the time (RFC 3339, UTC) before it.
+        lead: `level`: `WARNING camera door: …`; `time`: the same after the time (RFC 3339, UTC); `priority`:
+            `<4>camera door: …`, for the journal, which tells the rest itself.
     """
 
-    def __init__(self, prefixed: bool = False, dated: bool = False) -> None:
+    def __init__(self, lead: Lead = "level") -> None:
         super().__init__()
-        self._prefixed = prefixed
-        self._dated = dated
+        self._lead = lead
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         text = _one_line(record.getMessage()) + _cause(record)
-        if self._prefixed:
+        if self._lead == "priority":
             return f"<{PRIORITIES.get(record.levelno, 5)}>{text}"
-        return f"{rfc3339(record.created)} {record.levelname} {text}" if self._dated else f"{record.levelname} {text}"
+        line = f"{record.levelname} {text}"
+        return f"{rfc3339(record.created)} {line}" if self._lead == "time" else line
 
 
 class JsonFormatter(logging.Formatter):

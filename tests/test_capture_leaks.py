@@ -64,19 +64,16 @@ class Drying(Line):
 
     MOST = 20_000
 
-    async def _pump(self, source, target, heard=None):
-        if heard is None:
-            await super()._pump(source, target)
-            return
-        passed = 0
-        try:
-            while content := await source.read(2048):
-                passed += len(content)
-                if passed < self.MOST:
-                    target.write(content)
-                    await target.drain()
-        finally:
-            target.close()
+    def listener(self):
+        left = self.MOST
+
+        def first(content):
+            nonlocal left
+            passed = content[:left]
+            left -= len(passed)
+            return passed
+
+        return first
 
 
 @contextlib.contextmanager

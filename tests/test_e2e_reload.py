@@ -15,7 +15,7 @@ from edge.store import Lock, OutboxBusyError
 from tests.conftest import Parts
 from tests.parts import HOST, eventually
 from tests.parts.broker import Mosquitto
-from tests.parts.daemon import Daemon
+from tests.parts.daemon import Daemon, untimed
 from tests.parts.settings import settings_for
 from tests.parts.subscriber import Message, Subscriber
 
@@ -98,7 +98,7 @@ def test_a_bad_file_changes_nothing_and_the_line_is_named(
             daemon.config = {**good, **change}
             start = reload(daemon)
             line = daemon.wait_for_log(expected, start=start)
-            assert " ERROR " in line
+            assert untimed(line).startswith("ERROR ")
             assert line.endswith("; the old ones go on")
     daemon.config = good
     captured = daemon.value(CAPTURED)
@@ -141,7 +141,7 @@ def test_an_outbox_file_of_another_daemon_changes_nothing(
     start = reload(daemon)
     line = daemon.wait_for_log("another emotion-edge uses it", start=start)
     number = 1 + next(n for n, each in enumerate(daemon.path.read_text().splitlines()) if "path:" in each)
-    assert f" ERROR settings: {daemon.path}:{number}: outbox.path: {taken}: " in line
+    assert untimed(line).startswith(f"ERROR settings: {daemon.path}:{number}: outbox.path: {taken}: ")
     assert line.endswith("; the old ones go on")
     # Nor does one that nobody can write to.
     daemon.config = {**good, "outbox": {"path": "/proc/outbox.db"}}

@@ -68,7 +68,7 @@ def test_text_is_one_line_with_the_place_of_an_exception() -> None:
 
 @pytest.mark.parametrize(("level", "prefix"), [(logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>")])
 def test_journal_gets_priorities(level: int, prefix: str) -> None:
-    assert TextFormatter(prefixed=True).format(record("door: %s", "gone", level=level)) == f"{prefix}door: gone"
+    assert TextFormatter("priority").format(record("door: %s", "gone", level=level)) == f"{prefix}door: gone"
 
 
 def test_json_holds_everything() -> None:

@@ -11,17 +11,15 @@ import pytest
 
 import edge.lane
 import edge.pipeline
-from edge.analyser import Analyser
-from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.events import Box
 from edge.frames import BURST, Frame, Slot
 from edge.lane import BEYOND, DEEP_SECONDS, Lane
 from edge.metrics import Metrics
 from edge.pipeline import NICE, Pipeline
-from edge.schedule import Look, Schedule
-from edge.tracking import Known, Observation, Rules, Tracker
+from edge.schedule import Schedule
+from edge.tracking import Observation, Rules, Tracker
 from tests.parts import eventually
-from tests.parts.samples import LABELS, portrait
+from tests.parts.samples import LABELS
 
 
 def frame(number, image=None, captured=None):
@@ -508,33 +506,6 @@ def test_idle_pipeline_stops_at_once_and_a_hanging_one_after_its_time(pipeline, 
     hang.set()
 
 
-def test_real_analyser_finds_the_face_in_fractions_of_the_picture(metrics):
-    (seen,) = Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)(portrait())
-    assert seen.probabilities.sum() == pytest.approx(1, abs=1e-4)
-    assert len(seen.probabilities) == len(LABELS)
-    assert seen.box.x == pytest.approx(271 / 640, abs=0.03)
-    assert seen.box.y == pytest.approx(135 / 480, abs=0.03)
-    assert seen.box.height == pytest.approx(138 / 480, rel=0.1)
-    assert [metrics.inferences[stage]._value.get() for stage in ("detect", "classify")] == [1, 1]
-
-
-def test_real_analyser_of_an_empty_picture_runs_no_classifier(metrics):
-    assert Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)(np.zeros((48, 64, 3), np.uint8)) == []
-    assert metrics.inferences["classify"]._value.get() == 0
-
-
-def test_real_analyser_looks_only_where_it_is_told(metrics):
-    analyse = Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)
-    (whole,) = analyse(portrait())
-    (near,) = analyse(portrait(), Look((whole.box,)))
-    assert near.box.x == pytest.approx(whole.box.x, abs=0.02)
-    assert near.box.height == pytest.approx(whole.box.height, rel=0.15)
-    assert near.look @ whole.look > 0.8
-    assert analyse(portrait(), Look((Box(0.0, 0.8, 0.1, 0.1),))) == []
-    assert analyse(portrait(), Look(())) == []
-    assert [metrics.inferences[stage]._value.get() for stage in ("detect", "regions", "classify")] == [1, 2, 2]
-
-
 def test_another_analyser_takes_over_between_frames_and_what_the_old_one_has_is_skipped(pipeline, metrics):
     hold, holding = threading.Event(), threading.Event()
     seen = Observation(Box(0.4, 0.4, 0.2, 0.2), 0.9, np.full(8, 1 / 8, np.float32))
@@ -564,17 +535,6 @@ def test_another_analyser_takes_over_between_frames_and_what_the_old_one_has_is_
     assert camera.dropped("model") == 1
     assert [len(transition.probabilities) for transition in camera.transitions] == [8, 3]
     assert len({transition.number for transition in camera.transitions}) == 2
-
-
-def test_real_analyser_reads_a_known_face_without_looking_for_it(metrics):
-    analyse = Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)
-    (whole,) = analyse(portrait())
-    known = Known(7, whole.box, whole.landmarks, whole.confidence)
-    (read,) = analyse(portrait(), Look((), (known,)))
-    assert (read.number, read.look) == (7, None)
-    assert read.probabilities == pytest.approx(whole.probabilities, abs=0.01)
-    assert (read.box.x, read.box.height) == (pytest.approx(whole.box.x), pytest.approx(whole.box.height))
-    assert [metrics.inferences[stage]._value.get() for stage in ("detect", "regions", "classify")] == [1, 0, 2]
 
 
 @pytest.mark.parametrize("rate", [5, 10, 15, 25, 30, 60])

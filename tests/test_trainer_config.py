@@ -85,7 +85,8 @@ def test_only_what_changes_no_weights_may_differ(tmp_path):
         ({"architecture.stages": [8, 16]}, "(architecture.stages: null there, [8, 16] here)"),
         (
             {"training.distillation": {"share": 0.5}},
-            '(training.distillation: null there, {"soft_labels": null, "teachers": null, "share": 0.5, "temperature": 1.0} here)',
+            "(training.distillation: null there, "
+            '{"soft_labels": null, "teachers": null, "share": 0.5, "temperature": 1.0} here)',
         ),
         (
             {"seed": 2, "name": "two", "data.source": "ck48", "crop.size": 40},

@@ -9,14 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from edge.bundle import DEFAULT_MODEL, BundleError, read_bundle
+from edge.bundle import DEFAULT_MODEL, Bundle, read_bundle
 from edge.emotions import Classifier
 from tests.parts.trainer_faces import TINY, drawn_samples
+from tests.parts.trainer_models import write_model
 from trainer.config import Config, ConfigError, Crop, changed, with_teachers
+from trainer.conversion.export import write
 from trainer.data.inputs import normalise, pixels
 from trainer.training.batches import Batches
 from trainer.training.distil import DistillationError
 from trainer.training.fit import fit
+from trainer.training.run_folder import CheckpointError
 from trainer.training.view_teachers import ViewTeachers
 
 SAMPLES = drawn_samples(2)
@@ -54,11 +57,22 @@ def test_answer_is_the_mean_over_teachers_and_mirror_images():
         np.testing.assert_allclose(ViewTeachers(paths, LABELS, CROP)(crops), expected, rtol=1e-5)
 
 
-def test_a_teacher_who_sees_more_pixels_gets_them_enlarged():
-    crops = faces(2, 32)
-    larger = np.stack([cv2.resize(crop, (48, 48), interpolation=cv2.INTER_CUBIC) for crop in crops])
-    found = ViewTeachers([DEFAULT_MODEL], LABELS, SMALL)(crops)
-    np.testing.assert_allclose(found, ViewTeachers([DEFAULT_MODEL], LABELS, CROP)(larger), rtol=1e-5)
+@pytest.mark.parametrize(("size", "way"), [(32, cv2.INTER_CUBIC), (96, cv2.INTER_AREA)])
+def test_a_teacher_sees_as_many_pixels_as_it_wants(size, way):
+    crops = faces(2, size)
+    brought = np.stack([cv2.resize(crop, (48, 48), interpolation=way) for crop in crops])
+    found = ViewTeachers([DEFAULT_MODEL], LABELS, CROP.model_copy(update={"size": size}))(crops)
+    np.testing.assert_allclose(found, ViewTeachers([DEFAULT_MODEL], LABELS, CROP)(brought), rtol=1e-5)
+
+
+def test_a_teacher_of_colours_sees_them_as_the_student_does(tmp_path):
+    model = write_model(tmp_path, colour="rgb").model
+    classifier = Classifier(read_bundle(model))
+    crops = np.random.default_rng(3).integers(0, 256, (3, 32, 32, 3), np.uint8)
+    expected = [(classifier(crop) + classifier(np.ascontiguousarray(crop[:, ::-1]))) / 2 for crop in crops]
+    found = ViewTeachers([model], LABELS, Crop(size=32, colour="rgb"))(pixels(normalise(crops)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert not np.allclose(found, ViewTeachers([model], LABELS, Crop(size=32, colour="rgb"))(crops[..., ::-1]))
 
 
 def test_threads_have_networks_of_their_own():
@@ -79,12 +93,14 @@ def test_what_is_asked_about_is_what_the_student_sees(mixup):
 
     config = changed(CONFIG, {"training.mixup": mixup})
     targets, weights = 0.25 * SAMPLES.faces.distributions, np.ones(len(SAMPLES), np.float32)
-    inputs, expected, counts = Batches(SAMPLES, targets, weights, config, 0, told)[0]
+    batches = Batches(SAMPLES, targets, weights, config, 0)
+    inputs, expected, counts = batches.taught_by(told)[0]
     np.testing.assert_array_equal(asked[0], pixels(inputs))
     np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
-    _, alone, _ = Batches(SAMPLES, targets, weights, config, 0)[0]
+    _, alone, _ = batches[0]
     np.testing.assert_allclose(expected - alone, 0.75 / len(LABELS), rtol=1e-4)
     assert counts.shape == (8,)
+    assert batches.taught_by(None) is batches
 
 
 def test_network_learns_what_its_teacher_says_of_each_picture(tmp_path, monkeypatch):
@@ -111,8 +127,38 @@ def test_teachers_that_do_not_fit_are_refused(tmp_path):
         with pytest.raises(DistillationError, match=r"emotions\.tflite: sees faces with .* and crop says"):
             ViewTeachers([DEFAULT_MODEL], LABELS, CROP.model_copy(update=change))
     missing = changed(CONFIG, {"training.distillation.teachers": [str(tmp_path / "none.tflite")]})
-    with pytest.raises(BundleError, match=r"none\.tflite: "):
+    with pytest.raises(DistillationError, match=r"none\.tflite: "):
         fit(SAMPLES, SAMPLES, missing, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_goes_on_with_the_same_teachers_only(tmp_path):
+    class StoppedError(Exception):
+        pass
+
+    def stop(epoch, _accuracy):
+        if epoch == 1:
+            raise StoppedError
+
+    teacher = tmp_path / "teacher.tflite"
+    teacher.write_bytes(DEFAULT_MODEL.read_bytes())
+    config = changed(CONFIG, {"training.distillation.teachers": [str(teacher)]})
+    whole = fit(SAMPLES, SAMPLES, config, tmp_path / "whole").get_weights()
+    run = tmp_path / "run"
+    with pytest.raises(StoppedError):
+        fit(SAMPLES, SAMPLES, config, run, stop)
+    other = write_model(tmp_path).model
+    info = read_bundle(DEFAULT_MODEL).info
+    named = Bundle(
+        read_bundle(other).info.model_copy(update={"crop": info.crop.model_copy(update={"size": 32})}),
+        read_bundle(other).content,
+    )
+    write(named, teacher)
+    with pytest.raises(CheckpointError, match="run: was trained with other teachers"):
+        fit(SAMPLES, SAMPLES, config, run)
+    teacher.write_bytes(DEFAULT_MODEL.read_bytes())
+    for one, two in zip(fit(SAMPLES, SAMPLES, config, run).get_weights(), whole, strict=True):
+        np.testing.assert_array_equal(one, two)
 
 
 def test_teachers_and_soft_labels_exclude_each_other():

@@ -6,24 +6,38 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
-from edge.bench.rig import BenchError
+PROCESSORS = Path("/sys/devices/system/cpu")
+
+
+def processors() -> list[int]:
+    """Return one logical processor of each core that this thread may use.
+
+    None where the system holds no thread to a processor (macOS, Windows).
+    """
+    if sys.platform != "linux":
+        return []
+    found = {_siblings(number): number for number in sorted(os.sched_getaffinity(0), reverse=True)}
+    return sorted(found.values())
 
 
 @contextlib.contextmanager
-def held_to(count: int) -> Iterator[None]:
-    """Hold this thread, and those that it starts meanwhile, to the first `count` of the cores that it may use.
-
-    Raises:
-        BenchError: it may use fewer, or the system (macOS, Windows) holds no thread to a core.
-    """
-    if sys.platform != "linux":
-        raise BenchError("how much a worker does with a core of its own can be measured on Linux only")
+def held_to(cores: int) -> Iterator[None]:
+    """Hold this thread, and those that it starts meanwhile, to the first so many of `processors`."""
     before = os.sched_getaffinity(0)
-    if len(before) < count:
-        raise BenchError(f"this wants {count} processor cores, and there is {len(before)}")
-    os.sched_setaffinity(0, sorted(before)[:count])
+    os.sched_setaffinity(0, processors()[:cores])
     try:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def _siblings(processor: int) -> str:
+    """Name the core of a logical processor by all that belong to it."""
+    try:
+        return (
+            (PROCESSORS / f"cpu{processor}" / "topology" / "thread_siblings_list").read_text(encoding="utf-8").strip()
+        )
+    except OSError:  # a kernel that does not tell
+        return str(processor)

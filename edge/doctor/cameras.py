@@ -101,9 +101,9 @@ def _open(source: Source) -> None:
 
 def _look(source: Source) -> tuple[Frame, list[float]]:
     """Return the last of some frames and the times of all; of a source that ends, or falls behind, those before."""
-    end = time.monotonic() + LOOK
     last = source.read()
     times = [last.time]
+    end = time.monotonic() + LOOK
     with contextlib.suppress(CaptureError, FallenBehindError):
         while time.monotonic() < end and (source.live or len(times) < ENOUGH):
             last = source.read()
@@ -125,12 +125,12 @@ def _judge(subject: str, settings: CameraSettings, last: Frame, times: Sequence[
 
 
 def rate_of(times: Sequence[float]) -> float | None:
-    """Return the frames a second of the later half of some times, none of fewer than two frames.
+    """Return the frames a second of the later half of some times; none where no time passes.
 
     Servers begin with what they have kept since the last keyframe, all at once.
     """
     half = (times[0] + times[-1]) / 2
     later = [time for time in times if time >= half]
-    steady = later if len(later) > 1 else times
+    steady = later if len(later) > 1 else times[-2:]
     seconds = steady[-1] - steady[0]
     return (len(steady) - 1) / seconds if seconds > 0 else None

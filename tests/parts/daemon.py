@@ -7,6 +7,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,13 @@ from tests.parts import eventually
 from tests.parts.child import Child
 
 ROOT = Path(__file__).parents[2]
+
+
+def untimed(line: str) -> str:
+    """Return a line of a daemon's log, which is a file, without the time that it begins with."""
+    moment, _, rest = line.partition(" ")
+    assert datetime.fromisoformat(moment.replace("Z", "+00:00")), line
+    return rest
 
 
 class Daemon(Child):

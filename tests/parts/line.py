@@ -32,26 +32,26 @@ class Line(FakeCamera):
         far_reader, far_writer = await asyncio.open_connection(HOST, self._target)
         self._near.add(writer)
         try:
-            ways = self._pump(reader, far_writer), self._pump(far_reader, writer, self.answered)
+            ways = self._pump(reader, far_writer), self._pump(far_reader, writer, self.listener())
             await asyncio.gather(*ways, return_exceptions=True)
         finally:
             self._near.discard(writer)
 
-    def answered(self, content: bytes) -> None:
-        """Be told of what the server sends; nothing is made of it here."""
+    def listener(self) -> Callable[[bytes], bytes]:
+        """Return, for each connection anew, what is told of what the server sends, and returns what goes through."""
+        return lambda content: content
 
     async def _pump(
         self,
         source: asyncio.StreamReader,
         target: asyncio.StreamWriter,
-        heard: Callable[[bytes], None] = lambda _: None,
+        heard: Callable[[bytes], bytes] = lambda content: content,
     ) -> None:
         try:
             while content := await source.read(65536):
                 while self.hole:
                     await asyncio.sleep(0.02)
-                heard(content)
-                target.write(content)
+                target.write(heard(content))
                 await target.drain()
         finally:
             target.close()

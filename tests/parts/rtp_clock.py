@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from tests.parts.line import Line
 
@@ -30,7 +31,16 @@ class RtpClock(Line):
         self._first: int | None = None
         self._rest = b""
 
-    def answered(self, content: bytes) -> None:
+    def listener(self) -> Callable[[bytes], bytes]:
+        """Look for frames in what goes through."""
+
+        def noted(content: bytes) -> bytes:
+            self._look(content)
+            return content
+
+        return noted
+
+    def _look(self, content: bytes) -> None:
         """Look for frames; answers that are none are passed over."""
         self._rest += content
         while (start := self._rest.find(MARK)) >= 0:  # before it is what RTSP says, which has none

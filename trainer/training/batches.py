@@ -14,7 +14,9 @@ from trainer.data.datasets import Samples
 from trainer.data.inputs import normalise, pixels
 
 Floats = npt.NDArray[np.float32]
-Told = Callable[[npt.NDArray[np.uint8]], Floats]
+#: Answers crops as they are drawn, uint8 (n, size, size) or with 3 channels, with a part of their targets, float32
+#: (n, classes); called by several threads.
+Asked = Callable[[npt.NDArray[np.uint8]], Floats]
 #: Threads that draw crops while the network learns.
 THREADS = 2
 
@@ -27,19 +29,15 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type
 
     Args:
         samples: the training faces.
-        targets: what each should be answered with (n, classes).
+        targets: what each should be answered with (n, classes), or as much of it as does not depend on how it is drawn.
         weights: how much each counts (n,).
         config: the run's configuration.
         epoch: from 0.
-        told: gives its share of the target of crops as they are drawn, uint8 (n, size, size): float32 (n, classes);
-            called by several threads.
     """
 
-    def __init__(
-        self, samples: Samples, targets: Floats, weights: Floats, config: Config, epoch: int, told: Told | None = None
-    ) -> None:
+    def __init__(self, samples: Samples, targets: Floats, weights: Floats, config: Config, epoch: int) -> None:
         super().__init__(workers=THREADS)
-        self._samples, self._targets, self._weights, self._told = samples, targets, weights, told
+        self._samples, self._targets, self._weights = samples, targets, weights
         self._config, self._epoch = config, epoch
         self._order = np.random.default_rng([config.seed, epoch]).permutation(len(samples))
 
@@ -59,7 +57,24 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type
         alpha = self._config.training.mixup
         if alpha:
             inputs, targets, weights = mixed(inputs, targets, weights, alpha, rng)
-        return inputs, targets if self._told is None else targets + self._told(pixels(inputs)), weights
+        return inputs, targets, weights
+
+    def taught_by(self, asked: Asked | None) -> keras.utils.PyDataset:
+        """Return the same batches, `asked` having added its part to the targets; without it, themselves."""
+        return self if asked is None else _Taught(self, asked)
+
+
+class _Taught(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no types
+    def __init__(self, batches: Batches, asked: Asked) -> None:
+        super().__init__(workers=THREADS)
+        self._batches, self._asked = batches, asked
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, index: int) -> tuple[Floats, Floats, Floats]:
+        inputs, targets, weights = self._batches[index]
+        return inputs, targets + self._asked(pixels(inputs)), weights
 
 
 def steps_of(faces: int, config: Config) -> int:

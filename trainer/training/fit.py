@@ -22,7 +22,7 @@ from trainer.data.datasets import DataError, Samples
 from trainer.files import replace_file
 from trainer.training import checkpoints, curves, devices
 from trainer.training.adjustment import adjust
-from trainer.training.batches import Batches, Told, class_weights, smoothed, steps_of
+from trainer.training.batches import Asked, Batches, class_weights, smoothed, steps_of
 from trainer.training.checkpoints import State
 from trainer.training.cpu_layers import with_cpu_layers
 from trainer.training.distil import softened, taught
@@ -38,6 +38,7 @@ from trainer.training.run_folder import (
     occupied,
     record,
     record_faces,
+    record_teachers,
     unreadable,
     write_log,
 )
@@ -67,10 +68,11 @@ def fit(
             fraction; an exception it raises ends the training, and the same call later resumes it.
 
     Raises:
-        CheckpointError: what lies in `run` is of another configuration or other faces or unreadable, or another process
-            is there.
+        CheckpointError: what lies in `run` is of another configuration, other faces or other teachers, or unreadable,
+            or another process is there.
         DataError: there are no faces to choose the best epoch on.
         DeviceError: the GPU asked for is not there.
+        DistillationError: soft labels or teachers are missing, or do not fit.
         TrainingError: the loss is no number any more.
         WriteError: the disk is full.
     """
@@ -81,12 +83,15 @@ def fit(
             "no validation faces to choose the best epoch on; raise data.validation, or take training.keep last "
             "without training.patience"
         )
+    teachers = _view_teachers(config, train.faces.labels)
     with occupied(run):
         record(run, config)
         record_faces(run, train, validation)
+        if teachers:
+            record_teachers(run, teachers.digest())
         if not is_finished(run):
             with devices.on(config.training.device):
-                _train(train, validation, config, run, after_epoch)
+                _train(train, validation, config, run, teachers, after_epoch)
         network = _kept_network(run, config, len(train.faces.labels))
         adjust(network, train.faces.distributions, config.training.logit_adjustment)
         return network
@@ -104,9 +109,16 @@ def ready(run: Path, config: Config) -> None:
         devices.require(config.training.device)
 
 
-def _train(train: Samples, validation: Samples, config: Config, run: Path, after_epoch: AfterEpoch | None) -> None:
+def _train(
+    train: Samples,
+    validation: Samples,
+    config: Config,
+    run: Path,
+    teachers: ViewTeachers | None,
+    after_epoch: AfterEpoch | None,
+) -> None:
     targets, weights = _targets(train, config.training, run)
-    told = _told(config, train.faces.labels)
+    asked = _asked(teachers, config)
     devices.repeatable(config.seed)
     learner = _learner(config, len(train.faces.labels), steps_of(len(train), config))
     judge = Judge(config, validation)
@@ -120,8 +132,8 @@ def _train(train: Samples, validation: Samples, config: Config, run: Path, after
             epoch = len(state.log)
             progress.reset(task, description=f"epoch {epoch + 1} of {config.training.epochs}")
             began = time.monotonic()
-            batches = Batches(train, targets, weights, config, epoch, told)
-            history = learner.fit(batches, epochs=1, shuffle=False, verbose=0, callbacks=[moved])
+            batches = Batches(train, targets, weights, config, epoch)
+            history = learner.fit(batches.taught_by(asked), epochs=1, shuffle=False, verbose=0, callbacks=[moved])
             loss = _number(history.history["loss"][0], epoch, config.training)
             accuracy = judge.accuracy(learner, (batches[i][0] for i in range(min(len(batches), MEASURED))))
             entry = {
@@ -142,24 +154,32 @@ def _train(train: Samples, validation: Samples, config: Config, run: Path, after
 
 
 def _targets(train: Samples, training: Training, run: Path) -> tuple[Floats, Floats]:
-    """Return what each face should be answered with (n, classes), and how much it counts (n,)."""
+    """Return what each face should be answered with (n, classes), and how much it counts (n,).
+
+    The share of teachers who are asked about each face as it is drawn is not in it.
+    """
     labels = train.faces.distributions
     targets = smoothed(labels, training.label_smoothing)
     settings = training.distillation
     if settings and settings.teachers:
-        targets = (1 - np.float32(settings.share)) * targets  # the rest depends on how a face is drawn
+        targets = (1 - np.float32(settings.share)) * targets
     elif settings:
         targets = taught(targets, train.faces, settings, settings.files() or (run / SOFT_LABELS,))
     return targets, class_weights(labels, training.class_weights)
 
 
-def _told(config: Config, labels: tuple[str, ...]) -> Told | None:
-    """Return what gives the share of the target of teachers who are asked about each face as it is drawn."""
+def _view_teachers(config: Config, labels: tuple[str, ...]) -> ViewTeachers | None:
     settings = config.training.distillation
-    if not settings or not settings.teachers:
+    return ViewTeachers(settings.teachers, labels, config.crop) if settings and settings.teachers else None
+
+
+def _asked(teachers: ViewTeachers | None, config: Config) -> Asked | None:
+    """Return what gives the teachers' share of the target of faces as they are drawn."""
+    settings = config.training.distillation
+    if teachers is None or settings is None:
         return None
-    ask, share = ViewTeachers(settings.teachers, labels, config.crop), np.float32(settings.share)
-    return lambda crops: np.asarray(share * softened(ask(crops), settings.temperature), np.float32)
+    share = np.float32(settings.share)
+    return lambda crops: np.asarray(share * softened(teachers(crops), settings.temperature), np.float32)
 
 
 def _learner(config: Config, classes: int, steps: int) -> keras.Model:

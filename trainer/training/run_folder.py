@@ -21,6 +21,8 @@ LOG = "log.jsonl"
 RECORD = "config.json"
 #: SHA-256 of the names and labels that were learned from and chosen on.
 FACES = "faces.sha256"
+#: That of the teachers who are asked about each face as it is drawn.
+TEACHERS = "teachers.sha256"
 CHECKPOINT = "checkpoint.npz"
 #: The weights of the epoch that is kept; there once the training is finished.
 WEIGHTS = "best.weights.h5"
@@ -106,13 +108,7 @@ def check_faces(run: Path, *parts: Samples) -> None:
     Raises:
         CheckpointError: it was trained with others, or the record is unreadable.
     """
-    path = run / FACES
-    try:
-        same = not (path.is_file() and _has_learned(run)) or path.read_text().strip() == _digest(parts)
-    except UnicodeDecodeError as error:
-        raise unreadable(path, error) from None
-    if not same:
-        raise CheckpointError(f"{run}: was trained with other faces or labels; choose another --run or remove it")
+    _check_digest(run / FACES, _digest(parts), "faces or labels")
 
 
 def record_faces(run: Path, *parts: Samples) -> None:
@@ -124,6 +120,27 @@ def record_faces(run: Path, *parts: Samples) -> None:
     """
     check_faces(run, *parts)
     replace_file(run / FACES, f"{_digest(parts)}\n".encode())
+
+
+def record_teachers(run: Path, digest: str) -> None:
+    """Record in `run` the digest of the teachers that are asked about each face as it is drawn.
+
+    Raises:
+        CheckpointError: what lies there was trained with others, or the record is unreadable.
+        WriteError: it cannot be written.
+    """
+    _check_digest(run / TEACHERS, digest, "teachers")
+    replace_file(run / TEACHERS, f"{digest}\n".encode())
+
+
+def _check_digest(path: Path, digest: str, what: str) -> None:
+    run = path.parent
+    try:
+        same = not (path.is_file() and _has_learned(run)) or path.read_text().strip() == digest
+    except UnicodeDecodeError as error:
+        raise unreadable(path, error) from None
+    if not same:
+        raise CheckpointError(f"{run}: was trained with other {what}; choose another --run or remove it")
 
 
 def _has_learned(run: Path) -> bool:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from edge.bundle import read_bundle
+from edge.bundle import Bundle, read_bundle
 from edge.emotions import Classifier, softmax
 from edge.faces import Colour, CropRule
 from trainer.config import Config, Crop, load_config
@@ -115,13 +115,24 @@ def write_soft_labels(path: Path, named: Sequence[str], samples: Samples) -> Non
         raise DistillationError(f"{path}: holds soft labels of other teachers or faces; choose another file or run")
 
 
-def _model_file(path: Path, labels: tuple[str, ...]) -> Teacher:
+def of_classes(path: Path, labels: tuple[str, ...]) -> Bundle:
+    """Read a model file, if it knows just the classes `labels`.
+
+    Raises:
+        BundleError: it cannot be used.
+        DistillationError: it knows others.
+    """
     bundle = read_bundle(path)
     if bundle.info.labels != labels:
         raise DistillationError(
             f"{path}: knows the classes {', '.join(bundle.info.labels)}, and the data have {', '.join(labels)}; "
             "name a teacher of the same classes"
         )
+    return bundle
+
+
+def _model_file(path: Path, labels: tuple[str, ...]) -> Teacher:
+    bundle = of_classes(path, labels)
     classifier = Classifier(bundle)
     return Teacher(
         path,

@@ -6,6 +6,7 @@ the student sees, teachers show it the same function at ever new points, so that
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +15,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.bundle import Bundle, read_bundle
+from edge.bundle import Bundle, BundleError
 from edge.emotions import Classifier
 from trainer.config import Crop
 from trainer.training.distil import DistillationError, Floats
+from trainer.training.teachers import of_classes
 
 Images = npt.NDArray[np.uint8]
 
 
 class ViewTeachers:
-    """Model files that answer the student's own crops, enlarged to the size that each of them wants.
+    """Model files that answer the student's own crops, brought to the size that each of them wants.
 
     Args:
         paths: the model files.
@@ -31,8 +33,7 @@ class ViewTeachers:
         crop: of the student.
 
     Raises:
-        BundleError: a model file cannot be used.
-        DistillationError: a model knows other classes, or wants faces cut out in another way.
+        DistillationError: a model file cannot be used, knows other classes, or sees another part of a face.
     """
 
     def __init__(self, paths: Sequence[Path], labels: tuple[str, ...], crop: Crop) -> None:
@@ -45,9 +46,16 @@ class ViewTeachers:
         total = np.zeros((len(crops), self._classes), np.float32)
         for classifier in self._classifiers():
             for row, crop in enumerate(crops):
-                view = _enlarged(crop, classifier.rule.size)
+                view = _resized(crop, classifier.rule.size)
                 total[row] += classifier(view) + classifier(np.ascontiguousarray(view[:, ::-1]))
         return np.asarray(total / (2 * len(self._bundles)), np.float32)
+
+    def digest(self) -> str:
+        """Return what tells these teachers from others."""
+        digest = hashlib.sha256()
+        for bundle in self._bundles:
+            digest.update(bundle.info.sha256.encode())
+        return digest.hexdigest()
 
     def _classifiers(self) -> list[Classifier]:
         """Return the networks of this thread: none may be used by two at once."""
@@ -58,12 +66,10 @@ class ViewTeachers:
 
 
 def _fitting(path: Path, labels: tuple[str, ...], crop: Crop) -> Bundle:
-    bundle = read_bundle(path)
-    if bundle.info.labels != labels:
-        raise DistillationError(
-            f"{path}: knows the classes {', '.join(bundle.info.labels)}, and the data have {', '.join(labels)}; "
-            "name a teacher of the same classes"
-        )
+    try:
+        bundle = of_classes(path, labels)
+    except BundleError as error:
+        raise DistillationError(str(error)) from None
     theirs = bundle.info.crop.margin, bundle.info.crop.eye_line, bundle.info.input.colour
     ours = crop.margin, crop.eye_line, crop.colour
     if theirs != ours:
@@ -74,7 +80,7 @@ def _fitting(path: Path, labels: tuple[str, ...], crop: Crop) -> Bundle:
     return bundle
 
 
-def _enlarged(crop: Images, size: int) -> Images:
+def _resized(crop: Images, size: int) -> Images:
     if len(crop) == size:
         return crop
     way = cv2.INTER_CUBIC if size > len(crop) else cv2.INTER_AREA
