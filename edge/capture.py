@@ -11,7 +11,7 @@ from typing import Literal, Protocol, TypeVar
 
 import cv2
 
-from edge.frames import CaptureError, FallenBehindError, Frame, Reason, Slot, Source
+from edge.frames import CaptureError, FallenBehindError, Frame, NotItsTurnError, Reason, Slot, Source
 from edge.patience import FIRST_FRAMES, LEAST_STALL, OPEN_TIMEOUT, STALL_INTERVALS, BackOff, StallRule
 from edge.settings import CameraSettings
 from edge.sources import make_source
@@ -186,6 +186,9 @@ class _Reader(threading.Thread):
 
     def _lost(self, loss: _Loss) -> bool:
         """Say why and wait for the next attempt; tells whether there is one."""
+        if isinstance(loss.error, NotItsTurnError):  # of the camera itself that says nothing
+            log.info("camera %s: %s", self._shared.name, loss.error)
+            return True
         error = loss.error if loss.frames else self.source.explain(loss.error)
         if self.abandoned.is_set():
             return False

@@ -7,6 +7,7 @@ import logging
 import os
 import stat
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Hashable
@@ -100,35 +101,38 @@ class JsonFormatter(logging.Formatter):
 class _Window:
     began: float
     seen: int = 0
-    example: str = ""
+    last: str = ""
 
 
 class LimitedHandler(logging.StreamHandler[TextIO]):
     """Writes at most `CAUSE` lines of one cause and `ALL` lines in all within `WINDOW` seconds.
 
     A cause is a line of the program with its level and what it is about, its first argument: camera, broker, file.
+    What was left out of one is said when its window is over, the last of it with its time, so that the log never ends
+    with what is no longer so.
 
     Args:
         stream: where to.
         clock: monotonic seconds.
+        later: calls a function after so many seconds, from a thread of its own.
     """
 
-    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        clock: Callable[[], float] = time.monotonic,
+        later: Callable[[float, Callable[[], None]], None] | None = None,
+    ) -> None:
         super().__init__(stream)
         self._clock = clock
+        self._later = later or _later
         self._causes: dict[Hashable, _Window] = {}
         self._all = _Window(clock())
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or count it."""
         now = self._clock()
-        while self._causes:  # the oldest comes first
-            key, window = next(iter(self._causes.items()))
-            if now - window.began < WINDOW and len(self._causes) <= REMEMBERED:
-                break
-            del self._causes[key]
-            if window.seen > CAUSE:
-                self._say(f"{window.seen - CAUSE} more lines left out like: {window.example}")
+        self._forget(now)
         if now - self._all.began >= WINDOW:
             if self._all.seen > ALL:
                 self._say(f"{self._all.seen - ALL} lines left out: too many in a minute")
@@ -136,14 +140,40 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         window = self._causes.setdefault(_key(record), _Window(now))
         window.seen += 1
         if window.seen > CAUSE:
-            window.example = _one_line(record.getMessage())
+            window.last = f"at {rfc3339(record.created)}: {_one_line(record.getMessage())}"
+            if window.seen == CAUSE + 1:
+                self._later(window.began + WINDOW - now, self._remind)
             return
         self._all.seen += 1
         if self._all.seen <= ALL:
             super().emit(record)
 
+    def _forget(self, now: float) -> None:
+        """Say what was left out of causes whose window is over."""
+        while self._causes:  # the oldest comes first
+            key, window = next(iter(self._causes.items()))
+            if now - window.began < WINDOW and len(self._causes) <= REMEMBERED:
+                break
+            del self._causes[key]
+            if window.seen > CAUSE:
+                count = window.seen - CAUSE
+                self._say(f"{count} more line{'s' * (count > 1)} left out, the last {window.last}")
+
+    def _remind(self) -> None:
+        self.acquire()
+        try:
+            self._forget(self._clock())
+        finally:
+            self.release()
+
     def _say(self, message: str) -> None:
         super().emit(logging.LogRecord(__name__, logging.WARNING, __file__, 0, message, (), None))
+
+
+def _later(seconds: float, act: Callable[[], None]) -> None:
+    timer = threading.Timer(max(0.0, seconds), act)
+    timer.daemon = True
+    timer.start()
 
 
 def _key(record: logging.LogRecord) -> Hashable:

@@ -103,6 +103,12 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
                 unwritten.append(error)
                 camera.capture.finished.set()
 
+    sources: list[_ReplaySource] = []
+
+    def source(chosen: CameraSettings, stopped: threading.Event) -> _ReplaySource:
+        sources.append(_ReplaySource(chosen, stopped, start))
+        return sources[-1]
+
     cv2.setNumThreads(1)
     camera_settings = settings.cameras[name].model_copy(update={"pace": "fast", "loop": False})
     bundle = read_bundle(settings.model)
@@ -123,7 +129,7 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
         outbox=EventLog(write_until_it_fails),
         set_state=lambda _topic, _payload: None,
         metrics=metrics,
-        factory=lambda chosen, stopped: _ReplaySource(chosen, stopped, start),
+        factory=source,
     )
     pipeline.start()
     camera.start()
@@ -134,7 +140,7 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
         camera.stop()
     if unwritten:
         raise unwritten[0]
-    _complain(Path(camera_settings.source), camera, metrics.lost(name))
+    _complain(Path(camera_settings.source), camera, metrics.lost(name), sources[-1].missing())
 
 
 def replay_settings(file: Path, config: Path | None, camera: str | None, workers: int | None) -> tuple[Settings, str]:
@@ -171,8 +177,10 @@ def _why_no_file(path: Path) -> str:
     return f"{'is no file' if os.path.exists(path) else 'no such file'}; name a video file"
 
 
-def _complain(path: Path, camera: Camera, lost: int) -> None:
+def _complain(path: Path, camera: Camera, lost: int, missing: str) -> None:
     if camera.capture.failed.is_set():
         raise ReplayError(f"{path}: not a video that OpenCV can decode; name another file")
     if lost:
         raise ReplayError(f"{path}: the analysis of {lost} frames failed, so the events are not complete; see the log")
+    if missing:
+        raise ReplayError(f"{path}: {missing}")

@@ -157,7 +157,9 @@ class Service:
             camera.start()
         systemd.notify(READY=1, STATUS=f"{len(self._cameras)} cameras")
         self._supervise()
-        failed = self._failed() or any(camera.capture.failed.is_set() for camera in self._cameras)
+        # A file that is no video is a failure of a daemon that was to play it, and no reason to call a stop one.
+        unplayed = not self._stopping.is_set() and any(camera.capture.failed.is_set() for camera in self._cameras)
+        failed = self._failed() or unplayed
         self._stop()
         return int(failed)
 
@@ -202,7 +204,7 @@ class Service:
             if now - self._status_at >= STATUS:
                 self._tell_status(now)
             if all(camera.capture.finished.is_set() for camera in self._cameras):
-                log.info("every file has been played to its end")
+                log.info("no file has more to play")
                 self._deliver()
                 return
 

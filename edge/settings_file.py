@@ -15,9 +15,12 @@ from yaml.constructor import SafeConstructor
 
 from edge.migrations import VersionError, migrate
 from edge.named_files import no_authority, no_camera, no_file, no_place_for_outbox
+from edge.regular import read_regular
 from edge.settings import CameraSettings, Settings, SettingsError
 from edge.terminal import shown
 
+#: Where the shell's `<(…)` and standard input are found: pipes that somebody has asked for by hand.
+PIPES = {Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd")}
 #: Plain words for mistakes, by pydantic's name of them.
 PLAIN = {
     "extra_forbidden": "unknown key; emotion-edge example shows every key",
@@ -71,7 +74,7 @@ def with_place(path: Path | None, message: str) -> str:
     if path is None or not colon or key.split(".")[0] not in Settings.model_fields:
         return message
     with contextlib.suppress(OSError, ValueError, yaml.YAMLError):  # it may have changed since it was loaded
-        root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+        root = yaml.compose(_text(path), Loader=yaml.SafeLoader)
         where = shown(f"{path}:{_line(root, key.split('.'))}: {key}")
         return f"{where}: {text}"
     return message
@@ -80,7 +83,7 @@ def with_place(path: Path | None, message: str) -> str:
 def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
     """Read a file as YAML of the present version: its nodes, which know their lines, and its content."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _text(path)
     except UnicodeDecodeError:
         raise SettingsError(f"{path}:1: no text in UTF-8; write the settings as YAML") from None
     except OSError as error:
@@ -98,6 +101,13 @@ def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
         raise SettingsError(
             f"{path}: nested too deeply, or in itself; write it out, see emotion-edge example"
         ) from None
+
+
+def _text(path: Path) -> str:
+    """Read a file. Raises `OSError`, for a pipe or device too, but for those of `PIPES`."""
+    if path.is_fifo() and path.parent in PIPES:
+        return path.read_text(encoding="utf-8")
+    return read_regular(path).decode("utf-8")
 
 
 def _migrate(root: yaml.Node | None, path: Path) -> None:

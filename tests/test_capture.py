@@ -12,7 +12,7 @@ import edge.capture
 import edge.patience
 from edge.capture import Capture
 from edge.demo import CLIP
-from edge.frames import CaptureError, FallenBehindError, Frame, Slot
+from edge.frames import CaptureError, FallenBehindError, Frame, NotItsTurnError, Slot
 from edge.settings import CameraSettings
 from tests.parts import eventually
 
@@ -124,6 +124,17 @@ def test_time_outs_that_hold_are_logged_once(capture, caplog, source, seconds):
         f"camera test: time-outs: {seconds} s to open; stalled after 3 s or 5 frame intervals without a frame, "
         "whichever is longer, 8 s until the rate is known"
     )
+
+
+def test_who_waits_for_its_turn_is_not_offline(capture, caplog):
+    caplog.set_level("INFO")
+    waits = NotItsTurnError("timeout", "waits for its turn")
+    script = Script([waits, waits, 1])
+    _, ears = capture(script)
+    eventually(lambda: ears.frames == [1], 20, "its turn")
+    assert ears.said == ["online"]
+    assert script.explained == []
+    assert "camera test: waits for its turn" in caplog.text
 
 
 def test_refused_source_is_tried_again_with_growing_pauses(capture, monkeypatch):

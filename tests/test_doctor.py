@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import math
@@ -34,7 +35,7 @@ from edge.settings import CameraSettings, MqttSettings, OutboxSettings
 from tests.conftest import Parts
 from tests.parts import HOST, free_port
 from tests.parts.broker import Mosquitto
-from tests.parts.camera import Authority, FakeCamera, http, jpeg, other_protocol
+from tests.parts.camera import Authority, FakeCamera, http, jpeg, other_protocol, read_request
 from tests.parts.daemon import ROOT, Daemon
 from tests.parts.rtsp import RtspServer
 from tests.parts.settings import settings_for
@@ -247,6 +248,28 @@ def test_cameras_and_why_not(tmp_path: Path) -> None:
     assert found["camera webcam"]["text"].startswith("/dev/video77: no such device")
     assert found["camera door"]["state"] == "ok"
     assert time.monotonic() - started < 60
+
+
+def test_cameras_that_soon_give_no_more(tmp_path: Path) -> None:
+    async def snapshot(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        picture = jpeg(640, 480)
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: {len(picture)}\r\n\r\n"
+        writer.write(head.encode() + picture)
+        await writer.drain()
+
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for number in range(3):
+        (pictures / f"{number}.jpg").write_bytes(b"no picture")
+    with FakeCamera(snapshot) as camera:
+        cameras = {"one": {"source": f"http://{HOST}:{camera.port}/"}, "none": {"source": f"{pictures}/"}}
+        code, found = examine(tmp_path, cameras=cameras)
+    assert code == 1
+    assert found["camera one"]["state"] == "warning"
+    assert found["camera one"]["text"].startswith("640×480, but after 1 frame ended: ")
+    assert found["camera none"]["state"] == "failure"
+    assert found["camera none"]["text"] == "of 3 pictures none can be decoded"
 
 
 def test_port_that_another_program_has(tmp_path: Path) -> None:

@@ -6,11 +6,12 @@ import io
 import json
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 from edge import logs
 from edge.logs import ALL, CAUSE, WINDOW, JsonFormatter, LimitedHandler, TextFormatter, configure
 from tests.conftest import Parts
+from tests.parts import eventually
 from tests.parts.daemon import ROOT, Daemon
 from tests.parts.settings import settings_for
 
@@ -95,10 +97,40 @@ def test_cause_that_repeats_is_counted_instead() -> None:
     assert lines == ["WARNING camera door: fell behind"] * CAUSE + ["WARNING camera desk: fell behind"]
     clock.now += WINDOW
     handler.emit(record("camera %s: fell behind", "door"))
-    assert stream.getvalue().splitlines()[len(lines) :] == [
-        f"WARNING {100 - CAUSE} more lines left out like: camera door: fell behind",
-        "WARNING camera door: fell behind",
-    ]
+    told, last = stream.getvalue().splitlines()[len(lines) :]
+    assert re.fullmatch(rf"WARNING {100 - CAUSE} more lines left out, the last at \S+Z: camera door: fell behind", told)
+    assert last == "WARNING camera door: fell behind"
+
+
+def test_what_was_left_out_is_said_though_nothing_more_happens() -> None:
+    asked: list[tuple[float, Callable[[], None]]] = []
+    stream, clock = io.StringIO(), Clock()
+    handler = LimitedHandler(stream, clock, lambda seconds, act: asked.append((seconds, act)))
+    handler.setFormatter(TextFormatter())
+    for number in range(CAUSE):
+        handler.emit(record("camera %s: online, %s", "door", number))
+    assert asked == []
+    clock.now += 1
+    for number in range(CAUSE, CAUSE + 3):
+        handler.emit(record("camera %s: online, %s", "door", number))
+    ((seconds, act),) = asked
+    assert seconds == WINDOW - 1
+    clock.now += seconds
+    before = len(stream.getvalue().splitlines())
+    act()
+    (told,) = stream.getvalue().splitlines()[before:]
+    assert told.startswith("WARNING 3 more lines left out, the last at ")
+    assert told.endswith(f"Z: camera door: online, {CAUSE + 2}")
+
+
+def test_a_reminder_comes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "WINDOW", 0.5)
+    stream = io.StringIO()
+    handler = LimitedHandler(stream)
+    handler.setFormatter(TextFormatter())
+    for _ in range(CAUSE + 1):
+        handler.handle(record("camera %s: online", "door"))
+    eventually(lambda: "1 more line left out, the last at" in stream.getvalue(), 20, "reminder", stream.getvalue)
 
 
 def test_graver_line_of_a_cause_that_repeats_is_written() -> None:

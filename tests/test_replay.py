@@ -50,6 +50,12 @@ def events(text):
     return [json.loads(line) for line in text.splitlines()]
 
 
+def test_a_file_cut_off_is_no_success(capsys, monkeypatch, tmp_path):
+    content = CLIP.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2] + bytes(len(content) // 2))
+    assert "cut.mp4: ended after " in complaint(capsys, monkeypatch, tmp_path / "cut.mp4")
+
+
 @pytest.mark.usefixtures("hurried")
 def test_the_same_bytes_with_any_number_of_workers(clip):
     logs = {run(clip, "--workers", workers) for workers in (1, 2, 2, 4)}

@@ -202,6 +202,17 @@ def test_a_file_that_is_no_video_ends_it_with_a_failure(tmp_path, caplog):
     assert "clip.mp4" in caplog.text
 
 
+def test_a_stop_that_was_asked_for_is_no_failure_whatever_a_file_was(broker, tmp_path):
+    (tmp_path / "clip.mp4").write_text("no video")
+    daemon = service(broker, cam={"source": str(tmp_path / "clip.mp4")}, other=NOWHERE)
+    with Subscriber(broker.port) as subscriber:
+        lost = "emotion/test/cam/status"
+        thread = when(lambda: any(m.payload["reason"] == "unreadable" for m in subscriber.on(lost)), signal.SIGTERM)
+        assert daemon.run() == 0
+        subscriber.wait_for_farewell()
+    thread.join()
+
+
 def test_a_second_daemon_on_the_same_outbox_is_refused(broker):
     settings = Settings.model_validate(settings_for(broker, cam=NOWHERE))
     first = Outbox(settings.outbox.path)

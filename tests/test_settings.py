@@ -1,5 +1,6 @@
 """The settings file: what is good, and that every mistake is named with its place and never with a secret."""
 
+import os
 import re
 from pathlib import Path
 from typing import get_args, get_origin
@@ -55,6 +56,29 @@ def test_smallest_file_has_defaults_for_the_rest(load):
     assert (loaded.homeassistant.discovery, loaded.homeassistant.prefix) == (True, "homeassistant")
     assert (loaded.metrics.host, loaded.metrics.port) == ("127.0.0.1", 9464)
     assert not loaded.preview.enabled
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, kind):
+    path = tmp_path / "edge.yaml"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    with pytest.raises(SettingsError, match=r"edge\.yaml: (No regular file|Is a directory); name an existing file"):
+        load_settings(path)
+
+
+def test_what_the_shell_hands_over_is_read():
+    ours, theirs = os.pipe()
+    with open(theirs, "w") as pipe:
+        pipe.write(SMALL)
+    try:
+        assert load_settings(Path(f"/dev/fd/{ours}")).cameras["door"].kind == "webcam"
+    finally:
+        os.close(ours)
 
 
 @pytest.mark.parametrize(

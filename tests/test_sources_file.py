@@ -1,9 +1,11 @@
 """Video files as a source."""
 
+import re
 import subprocess
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -162,3 +164,57 @@ def test_media_time_goes_on_when_the_file_is_opened_again(clip, pace):
     np.testing.assert_allclose(np.diff([f.time for f in before + after]), 1 / RATE, atol=0.01)
     if pace == "realtime":
         assert after[-1].captured - started >= 2 / RATE - 0.02, "waits again, from the moment of opening"
+
+
+def damaged(clip, tmp_path, change):
+    """Return a copy of the clip of the demo with other bytes."""
+    path = tmp_path / "damaged.mp4"
+    content = bytearray(clip.read_bytes())
+    change(content)
+    path.write_bytes(content)
+    return path
+
+
+def test_frames_behind_damaged_ones_are_played_and_those_counted(tmp_path):
+    """As the bits of the packets of some frames in the middle are turned."""
+
+    def hurt(content):
+        middle = len(content) // 2
+        content[middle : middle + 3000] = np.random.default_rng(5).bytes(3000)
+
+    announced = int(cv2.VideoCapture(str(CLIP)).get(cv2.CAP_PROP_FRAME_COUNT))
+    source = open_file(damaged(CLIP, tmp_path, hurt), pace="fast")
+    frames, error = read_all(source)
+    # A packet can be beyond recognition.
+    assert announced - 5 < sum(1 + frame.broken for frame in frames) <= announced
+    assert len(frames) > 0.9 * announced
+    assert sum(frame.broken for frame in frames) > 0
+    assert str(error).endswith("played to its end")
+    assert source.missing() == ""
+
+
+def test_a_file_cut_off_says_how_much_of_it_was_there(tmp_path):
+    def cut(content):
+        content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+
+    source = open_file(damaged(CLIP, tmp_path, cut), pace="fast")
+    frames, error = read_all(source)
+    assert error.reason == "ended"
+    said = rf"damaged\.mp4: ended after {len(frames)} of the \d+ frames that it announces; .*copy"
+    assert re.search(said, str(error))
+    assert len(frames) > 20
+
+
+def test_a_looped_file_that_is_written_anew_is_tried_again(clip, tmp_path):
+    path = tmp_path / "live.mp4"
+    path.write_bytes(clip.read_bytes())
+    source = open_file(path, loop=True, pace="fast")
+    for _ in range(FRAMES):
+        source.read()
+    path.write_bytes(b"")
+    with pytest.raises(CaptureError) as error:
+        source.read()
+    assert error.value.reason == "not_found"
+    path.write_bytes(clip.read_bytes())
+    source.open()
+    assert source.read().image.shape == (64, 96, 3)

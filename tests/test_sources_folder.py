@@ -1,7 +1,10 @@
 """A folder of pictures as a source."""
 
+import os
+import struct
 import threading
 import time
+import zlib
 
 import cv2
 import numpy as np
@@ -22,6 +25,12 @@ def folder(tmp_path):
     (tmp_path / "2b.jpg").write_bytes(b"no picture")
     (tmp_path / "notes.txt").write_text("no picture either")
     return tmp_path
+
+
+def huge_png(side):
+    """The beginning of a grey picture of so many pixels a side (PNG, 11.2.1)."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 
 
 def opened(folder, **settings):
@@ -46,6 +55,16 @@ def test_pictures_come_in_the_order_of_their_names_at_their_rate_and_end(folder)
     assert [f.time for f in frames] == [number / 4 for number in range(6)]
     assert frames[-1].wall <= time.time()
     assert frames[-1].wall - frames[0].wall == pytest.approx(5 / 4)
+
+
+def test_what_no_picture_can_be_costs_its_turn_only(folder):
+    """A picture larger than OpenCV takes is one that cannot be decoded; what is no file is passed over."""
+    (folder / "1b.png").write_bytes(huge_png(60_000))
+    os.mkfifo(folder / "3b.png")
+    frames, error = read_all(opened(folder, fps=4, pace="fast"))
+    assert error.reason == "ended"
+    shown = [round(f.image.mean()) if f.image.size else None for f in frames]
+    assert shown == [0, 50, None, 100, None, 150, 200]
 
 
 def test_unwanted_pictures_are_not_even_read(folder):

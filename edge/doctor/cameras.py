@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
 import glob
 import os
 import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import cv2
 
 from edge.doctor.finding import Finding, failure, ok, warning
-from edge.frames import CaptureError, FallenBehindError, Frame, NotItsTurnError, Source
+from edge.faces import Image
+from edge.frames import CaptureError, FallenBehindError, NotItsTurnError, Source
 from edge.patience import FIRST_FRAMES
 from edge.settings import CameraSettings
 from edge.sources import make_source
 
-#: Seconds that a live source is looked at, frames that are enough of another, and seconds for everything.
-LOOK, ENOUGH, LIMIT = 3.0, 60, 25.0
+#: Seconds that a live source is looked at, frames that are enough of another, and seconds for everything, to which each
+#: camera adds some: streams are opened one after the other.
+LOOK, ENOUGH, LIMIT, EACH = 3.0, 60, 25.0, 2.0
 #: Pictures of fewer lines show faces too small to read.
 LEAST_LINES = 240
 REMEDIES = {
@@ -37,23 +39,23 @@ REMEDIES = {
 
 def cameras(settings: Mapping[str, CameraSettings]) -> list[Finding]:
     """Try all cameras, at once, because a dead one takes long."""
+    began, limit = time.monotonic(), LIMIT + EACH * len(settings)
     answers: dict[str, queue.SimpleQueue[Finding]] = {name: queue.SimpleQueue() for name in settings}
     for name, camera in settings.items():
         # A thread that hangs in OpenCV must not keep the process.
-        threading.Thread(target=_answer, args=(name, camera, answers[name]), daemon=True).start()
-    deadline = time.monotonic() + LIMIT
-    return [_wait(name, answer, deadline) for name, answer in answers.items()]
+        threading.Thread(target=_answer, args=(name, camera, answers[name], limit), daemon=True).start()
+    return [_wait(name, answer, began, limit) for name, answer in answers.items()]
 
 
-def _wait(name: str, answer: queue.SimpleQueue[Finding], deadline: float) -> Finding:
+def _wait(name: str, answer: queue.SimpleQueue[Finding], began: float, limit: float) -> Finding:
     try:
-        return answer.get(timeout=max(0.0, deadline - time.monotonic()))
+        return answer.get(timeout=max(0.0, began + limit - time.monotonic()))
     except queue.Empty:
-        return failure(f"camera {name}", f"opens, or gives frames, not within {LIMIT:g} s", REMEDIES["timeout"])
+        return failure(f"camera {name}", f"opens, or gives frames, not within {limit:g} s", REMEDIES["timeout"])
 
 
-def _answer(name: str, settings: CameraSettings, answer: queue.SimpleQueue[Finding]) -> None:
-    answer.put(_no_permission(name, settings) or _try(name, settings))
+def _answer(name: str, settings: CameraSettings, answer: queue.SimpleQueue[Finding], limit: float) -> None:
+    answer.put(_no_permission(name, settings) or _try(name, settings, limit))
 
 
 def _no_permission(name: str, settings: CameraSettings) -> Finding | None:
@@ -70,12 +72,12 @@ def _no_permission(name: str, settings: CameraSettings) -> Finding | None:
     return None
 
 
-def _try(name: str, settings: CameraSettings) -> Finding:
+def _try(name: str, settings: CameraSettings, limit: float) -> Finding:
     subject = f"camera {name}"
     source = make_source(settings, threading.Event())
     try:
-        _open(source)
-        last, times = _look(source)
+        _open(source, limit)
+        seen = _look(source)
     except NotItsTurnError:
         return warning(subject, "not tried: cameras that do not answer took all the time", "mend those first")
     except cv2.error as error:
@@ -85,12 +87,12 @@ def _try(name: str, settings: CameraSettings) -> Finding:
         return failure(subject, f"{error.reason}: {error}", REMEDIES[error.reason])
     finally:
         source.close()
-    return _judge(subject, settings, last, times)
+    return _judge(subject, settings, seen)
 
 
-def _open(source: Source) -> None:
+def _open(source: Source, limit: float) -> None:
     """Open a source, which others that are slow can keep from its turn; another try is to end before the limit."""
-    last = time.monotonic() + LIMIT / 2
+    last = time.monotonic() + limit / 2
     while True:
         try:
             return source.open(FIRST_FRAMES)
@@ -99,22 +101,42 @@ def _open(source: Source) -> None:
                 raise
 
 
-def _look(source: Source) -> tuple[Frame, list[float]]:
-    """Return the last of some frames and the times of all; of a source that ends, or falls behind, those before."""
-    last = source.read()
-    times = [last.time]
+@dataclass
+class _Seen:
+    """What a source gave: the last picture, the times of all frames, and why a live one gave no more."""
+
+    picture: Image
+    times: list[float]
+    lost: CaptureError | None = None
+
+
+def _look(source: Source) -> _Seen:
+    """Watch a source for a while. Raises `CaptureError` if it gives no frame at all."""
+    first = source.read()
+    seen = _Seen(first.image, [first.time])
     end = time.monotonic() + LOOK
-    with contextlib.suppress(CaptureError, FallenBehindError):
-        while time.monotonic() < end and (source.live or len(times) < ENOUGH):
-            last = source.read()
-            times.append(last.time)
-    return last, times
+    try:
+        while time.monotonic() < end and (source.live or len(seen.times) < ENOUGH):
+            frame = source.read()
+            seen.times.append(frame.time)
+            seen.picture = frame.image if frame.image.size else seen.picture
+    except CaptureError as error:
+        seen.lost = error if source.live else None
+    except FallenBehindError:
+        pass
+    return seen
 
 
-def _judge(subject: str, settings: CameraSettings, last: Frame, times: Sequence[float]) -> Finding:
-    height, width = last.image.shape[:2]
+def _judge(subject: str, settings: CameraSettings, seen: _Seen) -> Finding:
+    height, width = seen.picture.shape[:2]
     text = f"{width}×{height}"
-    rate = rate_of(times)
+    rate = rate_of(seen.times)
+    if not seen.picture.size:
+        return failure(subject, f"of {len(seen.times)} pictures none can be decoded", REMEDIES["unreadable"])
+    if seen.lost is not None:
+        count = len(seen.times)
+        text += f", but after {count} frame{'s' * (count > 1)} {seen.lost.reason}: {seen.lost}"
+        return warning(subject, text, "is that a stream, and no address of single pictures? restart the camera")
     if rate and settings.kind != "images":
         text += f", {rate:.3g} frames a second"
     if settings.tls.insecure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,10 @@ from edge.settings import CameraSettings
 from edge.sources.media import MediaClock
 
 DEFAULT_FPS = 25.0
+#: So many frames in a row that cannot be decoded are the end of the file: OpenCV does not tell one from the other.
+BROKEN = 64
+#: A file that ends with fewer than this share of the frames that it announces is cut off or damaged.
+WHOLE = 0.9
 
 
 class FileSource:
@@ -26,28 +31,43 @@ class FileSource:
         self._capture: cv2.VideoCapture | None = None
         self._interval = 1 / DEFAULT_FPS
         self._offset = 0.0
-        self._frames = 0
+        self._announced = 0
+        self._round = 0
+        self._played = False
 
     def open(self, patience: float = 0.0) -> None:  # noqa: ARG002 - a file keeps nobody waiting
         """Open the file at its beginning."""
-        count = self._rewind().get(cv2.CAP_PROP_FRAME_COUNT)
-        self._clock.begin(self._offset, max(0.0, count * self._interval))
+        self._rewind()
+        self._clock.begin(self._offset, self._announced * self._interval)
 
     def read(self, wanted: Wanted = every) -> Frame:
         """Return the next frame, not before it is due."""
         capture = self._capture
         if capture is None:
             raise CaptureError("unreadable", "not open")
-        if not capture.grab():
-            if self._frames and not self._loop:
-                raise CaptureError("ended", f"{self._path}: played to its end")
-            capture = self._rewind() if self._frames else capture
-            if not self._frames or not capture.grab():
-                raise CaptureError("unreadable", f"{self._path}: holds no frame that OpenCV can decode")
-        self._frames += 1
+        broken = _skip_broken(capture)
+        if broken is None:
+            if self._played and not self._loop:
+                raise CaptureError("ended", f"{self._path}: {self.missing() or 'played to its end'}")
+            capture = self._rewind() if self._played else capture
+            broken = _skip_broken(capture)
+            if broken is None:
+                raise self._undecodable("holds no frame that OpenCV can decode")
+        self._played = True
+        self._round += 1
         # A file whose time stamps do not advance is taken at its nominal rate.
         media = self._offset + capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-        return self._clock.frame(media, self._interval, wanted, lambda: picture(*capture.retrieve()))
+        frame = self._clock.frame(media, self._interval, wanted, lambda: picture(*capture.retrieve()))
+        return replace(frame, broken=broken) if broken else frame
+
+    def missing(self) -> str:
+        """Say how many frames were there, if that is many fewer than the file announces; empty if it is not."""
+        if self._round >= WHOLE * self._announced:
+            return ""
+        return (
+            f"ended after {self._round} of the {self._announced} frames that it announces; the rest is missing or "
+            "damaged: copy the file again"
+        )
 
     def explain(self, error: CaptureError) -> CaptureError:
         """Return `error`: it says all."""
@@ -67,9 +87,20 @@ class FileSource:
         capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.isOpened():
             capture.release()
-            raise CaptureError("unreadable", f"{self._path}: not a video that OpenCV can decode")
+            raise self._undecodable("not a video that OpenCV can decode")
         self._capture = capture
         fps = capture.get(cv2.CAP_PROP_FPS)
         self._interval = 1 / fps if 1 <= fps <= 240 else 1 / DEFAULT_FPS
         self._offset = self._clock.next(self._interval)
+        self._announced = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self._round = 0
         return capture
+
+    def _undecodable(self, what: str) -> CaptureError:
+        """Return the error of a file without frames; one that had some is being written anew, and is tried again."""
+        return CaptureError("not_found" if self._played else "unreadable", f"{self._path}: {what}")
+
+
+def _skip_broken(capture: cv2.VideoCapture) -> int | None:
+    """Take the next frame that can be decoded; returns how many before it could not, none at the end."""
+    return next((broken for broken in range(BROKEN) if capture.grab()), None)

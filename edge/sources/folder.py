@@ -7,7 +7,8 @@ from pathlib import Path
 
 import cv2
 
-from edge.frames import CaptureError, Frame, Wanted, every, picture
+from edge.faces import Image
+from edge.frames import NOTHING, CaptureError, Frame, Wanted, every, picture
 from edge.settings import CameraSettings
 from edge.sources.media import MediaClock
 
@@ -41,9 +42,7 @@ class FolderSource:
                 raise CaptureError("ended", f"{self._folder}: shown to its end")
             self._list()
         path = self._left.pop(0)
-        frame = self._clock.frame(
-            self._clock.next(self._interval), self._interval, wanted, lambda: picture(True, cv2.imread(str(path)))
-        )
+        frame = self._clock.frame(self._clock.next(self._interval), self._interval, wanted, lambda: _read(path))
         self._readable += frame.refused or frame.image.size > 0
         return frame
 
@@ -57,9 +56,18 @@ class FolderSource:
 
     def _list(self) -> None:
         try:
-            self._left = sorted(path for path in self._folder.iterdir() if path.suffix.lower() in SUFFIXES)
+            found = self._folder.iterdir()
+            self._left = sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file())
         except OSError as error:
             raise CaptureError("not_found", f"{self._folder}: {error.strerror}; name an existing folder") from None
         self._readable = 0
         if not self._left:
             raise CaptureError("unreadable", f"{self._folder}: holds no pictures ({', '.join(sorted(SUFFIXES))})")
+
+
+def _read(path: Path) -> Image:
+    """Return a picture, an empty one if it cannot be decoded: OpenCV raises for one that is too large."""
+    try:
+        return picture(True, cv2.imread(str(path)))
+    except cv2.error:
+        return NOTHING

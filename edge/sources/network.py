@@ -65,7 +65,7 @@ class NetworkSource:
         self._known = probe.silence(self._settings)
         if self._known is None and not _opening.acquire(timeout=TURN):
             self._known = NotItsTurnError(
-                "timeout", f"other cameras take more than {TURN:g} s to open; it waits for them"
+                "timeout", f"waits for its turn: other cameras take more than {TURN:g} s to open"
             )
         if self._known is not None:
             raise self._known
