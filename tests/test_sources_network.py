@@ -107,7 +107,7 @@ def test_login_with_special_characters_reaches_the_camera():
 def test_rtsp_is_over_tcp(rtsp_server, monkeypatch):
     answers = bytearray()
     line = Line(rtsp_server.port)
-    monkeypatch.setattr(line, "answered", answers.extend)
+    monkeypatch.setattr(line, "listener", lambda: lambda content: answers.extend(content) or content)
     with line, opened(rtsp_server.url("clip.mp4", line.port)) as stream:
         assert stream.read().image.size
     assert re.findall(rb"Transport: ([^;]*)", answers) == [b"RTP/AVP/TCP"]
