@@ -186,7 +186,7 @@ class _Reader(threading.Thread):
 
     def _lost(self, loss: _Loss) -> bool:
         """Say why and wait for the next attempt; tells whether there is one."""
-        if isinstance(loss.error, NotItsTurnError):  # of the camera itself that says nothing
+        if isinstance(loss.error, NotItsTurnError) and not loss.frames:  # it says nothing of the camera
             log.info("camera %s: %s", self._shared.name, loss.error)
             return True
         error = loss.error if loss.frames else self.source.explain(loss.error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -36,6 +37,8 @@ def configure(level: str, form: Form = "text", stream: TextIO | None = None) -> 
     root = logging.getLogger()
     for old in root.handlers[:]:
         root.removeHandler(old)
+        if isinstance(old, LimitedHandler):
+            old.close()
     root.addHandler(handler)
     root.setLevel(level.upper())
 
@@ -101,15 +104,19 @@ class JsonFormatter(logging.Formatter):
 class _Window:
     began: float
     seen: int = 0
+    left: int = 0
     last: str = ""
+
+    def over(self, now: float) -> bool:
+        return now - self.began >= WINDOW
 
 
 class LimitedHandler(logging.StreamHandler[TextIO]):
     """Writes at most `CAUSE` lines of one cause and `ALL` lines in all within `WINDOW` seconds.
 
     A cause is a line of the program with its level and what it is about, its first argument: camera, broker, file.
-    What was left out of one is said when its window is over, the last of it with its time, so that the log never ends
-    with what is no longer so.
+    What was left out of one is said when its window is over, or the handler closed, the last of it with its time, so
+    that the log does not end with what is no longer so.
 
     Args:
         stream: where to.
@@ -128,41 +135,67 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
         self._later = later or _later
         self._causes: dict[Hashable, _Window] = {}
         self._all = _Window(clock())
+        self._reminded = True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or count it."""
         now = self._clock()
-        self._forget(now)
-        if now - self._all.began >= WINDOW:
+        self._turn(now)
+        window = self._causes.setdefault(_key(record), _Window(now))
+        window.seen += 1
+        if window.seen <= CAUSE:
+            self._all.seen += 1
+            if self._all.seen <= ALL:
+                super().emit(record)
+                return
+        window.left += 1
+        window.last = f"at {rfc3339(record.created)}: {_one_line(record.getMessage())}"
+        self._remind_later(now)
+
+    def close(self) -> None:
+        """Say what was left out so far; the stream stays open."""
+        self.acquire()
+        try:
+            for window in self._causes.values():
+                self._tell(window)
+            self._causes.clear()
+        finally:
+            self.release()
+        super().close()
+
+    def _turn(self, now: float) -> None:
+        """Say what was left out in windows that are over."""
+        if self._all.over(now):
             if self._all.seen > ALL:
                 self._say(f"{self._all.seen - ALL} lines left out: too many in a minute")
             self._all = _Window(now)
-        window = self._causes.setdefault(_key(record), _Window(now))
-        window.seen += 1
-        if window.seen > CAUSE:
-            window.last = f"at {rfc3339(record.created)}: {_one_line(record.getMessage())}"
-            if window.seen == CAUSE + 1:
-                self._later(window.began + WINDOW - now, self._remind)
-            return
-        self._all.seen += 1
-        if self._all.seen <= ALL:
-            super().emit(record)
-
-    def _forget(self, now: float) -> None:
-        """Say what was left out of causes whose window is over."""
         while self._causes:  # the oldest comes first
             key, window = next(iter(self._causes.items()))
-            if now - window.began < WINDOW and len(self._causes) <= REMEMBERED:
+            if not window.over(now) and len(self._causes) <= REMEMBERED:
                 break
             del self._causes[key]
-            if window.seen > CAUSE:
-                count = window.seen - CAUSE
-                self._say(f"{count} more line{'s' * (count > 1)} left out, the last {window.last}")
+            self._tell(window)
+
+    def _tell(self, window: _Window) -> None:
+        if window.left and self._all.seen < ALL:
+            self._all.seen += 1
+            self._say(f"{window.left} more line{'s' * (window.left > 1)} left out, the last {window.last}")
+
+    def _remind_later(self, now: float) -> None:
+        """Take care that what was left out is said though nothing more happens; one thread waits for it at most."""
+        began = [window.began for window in self._causes.values() if window.left]
+        if self._reminded and began:
+            with contextlib.suppress(RuntimeError):  # no more threads; the next line will do
+                self._later(min(began) + WINDOW - now, self._remind)
+                self._reminded = False
 
     def _remind(self) -> None:
         self.acquire()
         try:
-            self._forget(self._clock())
+            self._reminded = True
+            now = self._clock()
+            self._turn(now)
+            self._remind_later(now)
         finally:
             self.release()
 

@@ -140,7 +140,7 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
         camera.stop()
     if unwritten:
         raise unwritten[0]
-    _complain(Path(camera_settings.source), camera, metrics.lost(name), sources[-1].missing())
+    _complain(Path(camera_settings.source), camera, metrics.lost(name), sources[-1].damage())
 
 
 def replay_settings(file: Path, config: Path | None, camera: str | None, workers: int | None) -> tuple[Settings, str]:
@@ -177,10 +177,10 @@ def _why_no_file(path: Path) -> str:
     return f"{'is no file' if os.path.exists(path) else 'no such file'}; name a video file"
 
 
-def _complain(path: Path, camera: Camera, lost: int, missing: str) -> None:
+def _complain(path: Path, camera: Camera, lost: int, damage: str) -> None:
     if camera.capture.failed.is_set():
         raise ReplayError(f"{path}: not a video that OpenCV can decode; name another file")
     if lost:
         raise ReplayError(f"{path}: the analysis of {lost} frames failed, so the events are not complete; see the log")
-    if missing:
-        raise ReplayError(f"{path}: {missing}")
+    if damage:
+        raise ReplayError(f"{path}: {damage}; the events are those of the others")

@@ -82,6 +82,7 @@ class Service:
         self._yunet = read_detector(settings.detector.model)
         bundle = self._model.bundle
         self._stopping = threading.Event()
+        self._played_out = False
         self._signals = Signals()
         self._aggregate = settings.privacy == "aggregate"
         self._summary_period = settings.summary.period
@@ -158,7 +159,7 @@ class Service:
         systemd.notify(READY=1, STATUS=f"{len(self._cameras)} cameras")
         self._supervise()
         # A file that is no video is a failure of a daemon that was to play it, and no reason to call a stop one.
-        unplayed = not self._stopping.is_set() and any(camera.capture.failed.is_set() for camera in self._cameras)
+        unplayed = self._played_out and any(camera.capture.failed.is_set() for camera in self._cameras)
         failed = self._failed() or unplayed
         self._stop()
         return int(failed)
@@ -205,6 +206,7 @@ class Service:
                 self._tell_status(now)
             if all(camera.capture.finished.is_set() for camera in self._cameras):
                 log.info("no file has more to play")
+                self._played_out = True
                 self._deliver()
                 return
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -106,8 +107,14 @@ def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
 def _text(path: Path) -> str:
     """Read a file. Raises `OSError`, for a pipe or device too, but for those of `PIPES`."""
     if path.is_fifo() and path.parent in PIPES:
-        return path.read_text(encoding="utf-8")
+        return _piped(path, path.stat().st_ino)
     return read_regular(path).decode("utf-8")
+
+
+@functools.cache
+def _piped(path: Path, _number: int) -> str:
+    """Read a pipe, which can be read once only, and remember what came."""
+    return path.read_text(encoding="utf-8")
 
 
 def _migrate(root: yaml.Node | None, path: Path) -> None:

@@ -137,6 +137,14 @@ def test_who_waits_for_its_turn_is_not_offline(capture, caplog):
     assert "camera test: waits for its turn" in caplog.text
 
 
+def test_a_camera_opened_again_that_has_to_wait_is_offline(capture):
+    waits = NotItsTurnError("timeout", "waits for its turn")
+    script = Script([1, FallenBehindError(), waits, 2])
+    _, ears = capture(script)
+    eventually(lambda: ears.frames == [1, 2], 20, "its turn")
+    assert ears.said == ["online", "reopened", ("timeout", "waits for its turn"), "online"]
+
+
 def test_refused_source_is_tried_again_with_growing_pauses(capture, monkeypatch):
     pauses = []
     monkeypatch.setattr(edge.patience, "BACK_OFF", (0.01, 0.02, 0.04))

@@ -148,10 +148,50 @@ def test_many_causes_have_a_limit_too() -> None:
     assert len(stream.getvalue().splitlines()) == ALL
     clock.now += WINDOW
     handler.emit(record("%s", "the next"))
-    assert stream.getvalue().splitlines()[-2:] == [
-        f"WARNING {5000 - ALL} lines left out: too many in a minute",
-        "WARNING the next",
-    ]
+    lines = stream.getvalue().splitlines()
+    assert lines[ALL] == f"WARNING {5000 - ALL} lines left out: too many in a minute"
+    assert len(lines) <= 2 * ALL + 1, "what is said of each is limited too"
+
+
+def test_what_the_limit_of_all_left_out_is_said_of_each_cause() -> None:
+    asked: list[Callable[[], None]] = []
+    stream, clock = io.StringIO(), Clock()
+    handler = LimitedHandler(stream, clock, lambda _seconds, act: asked.append(act))
+    handler.setFormatter(TextFormatter())
+    for number in range(ALL + 20):
+        handler.emit(record("camera %s: online", str(number)))
+    (act,) = asked
+    clock.now += WINDOW
+    act()
+    text = stream.getvalue()
+    assert all(f": camera {number}: online" in text for number in range(ALL, ALL + 20))
+    assert len(asked) == 1, "nothing more to remind of"
+
+
+def test_one_thread_waits_whatever_is_left_out() -> None:
+    asked: list[Callable[[], None]] = []
+    handler = LimitedHandler(io.StringIO(), Clock(), lambda _seconds, act: asked.append(act))
+    for number in range(20):
+        for _ in range(CAUSE + 1):
+            handler.emit(record("camera %s: online", str(number)))
+    assert len(asked) == 1
+
+
+def test_what_was_left_out_is_said_at_the_end() -> None:
+    handler, stream, _ = limited()
+    for _ in range(CAUSE + 2):
+        handler.emit(record("camera %s: online", "door"))
+    handler.close()
+    assert "2 more lines left out, the last at " in stream.getvalue().splitlines()[-1]
+
+
+def test_no_thread_for_a_reminder_is_no_failure() -> None:
+    def none_left(_seconds: float, _act: Callable[[], None]) -> None:
+        raise RuntimeError("can't start new thread")
+
+    handler = LimitedHandler(io.StringIO(), Clock(), none_left)
+    for _ in range(CAUSE + 2):
+        handler.emit(record("camera %s: online", "door"))
 
 
 @pytest.mark.usefixtures("_root")

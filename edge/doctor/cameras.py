@@ -136,7 +136,14 @@ def _judge(subject: str, settings: CameraSettings, seen: _Seen) -> Finding:
     if seen.lost is not None:
         count = len(seen.times)
         text += f", but after {count} frame{'s' * (count > 1)} {seen.lost.reason}: {seen.lost}"
-        return warning(subject, text, "is that a stream, and no address of single pictures? restart the camera")
+        single = settings.kind == "network" and not settings.source.startswith("rtsp") and seen.lost.reason == "ended"
+        return warning(
+            subject,
+            text,
+            "name the address of a stream: that one may be of single pictures"
+            if single
+            else REMEDIES[seen.lost.reason],
+        )
     if rate and settings.kind != "images":
         text += f", {rate:.3g} frames a second"
     if settings.tls.insecure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,13 @@ from edge.frames import CaptureError, Frame, Wanted, every, picture
 from edge.settings import CameraSettings
 from edge.sources.media import MediaClock
 
+log = logging.getLogger(__name__)
+
 DEFAULT_FPS = 25.0
 #: So many frames in a row that cannot be decoded are the end of the file: OpenCV does not tell one from the other.
 BROKEN = 64
-#: A file that ends with fewer than this share of the frames that it announces is cut off or damaged.
+#: A file that ends with fewer than this share of the frames that it announces may be cut off. Some announce too many:
+#: those whose rate varies, that were trimmed, whose sound is longer.
 WHOLE = 0.9
 
 
@@ -33,6 +37,7 @@ class FileSource:
         self._offset = 0.0
         self._announced = 0
         self._round = 0
+        self._broken = 0
         self._played = False
 
     def open(self, patience: float = 0.0) -> None:  # noqa: ARG002 - a file keeps nobody waiting
@@ -48,26 +53,24 @@ class FileSource:
         broken = _skip_broken(capture)
         if broken is None:
             if self._played and not self._loop:
-                raise CaptureError("ended", f"{self._path}: {self.missing() or 'played to its end'}")
+                raise CaptureError("ended", f"{self._path}: played to its end{self._fewer()}")
+            if self._fewer():
+                log.warning("%s: played to its end%s", self._path, self._fewer())
             capture = self._rewind() if self._played else capture
             broken = _skip_broken(capture)
             if broken is None:
                 raise self._undecodable("holds no frame that OpenCV can decode")
         self._played = True
         self._round += 1
+        self._broken += broken
         # A file whose time stamps do not advance is taken at its nominal rate.
         media = self._offset + capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
         frame = self._clock.frame(media, self._interval, wanted, lambda: picture(*capture.retrieve()))
         return replace(frame, broken=broken) if broken else frame
 
-    def missing(self) -> str:
-        """Say how many frames were there, if that is many fewer than the file announces; empty if it is not."""
-        if self._round >= WHOLE * self._announced:
-            return ""
-        return (
-            f"ended after {self._round} of the {self._announced} frames that it announces; the rest is missing or "
-            "damaged: copy the file again"
-        )
+    def damage(self) -> str:
+        """Say how many frames could not be decoded, empty if all could."""
+        return f"{self._broken} of its frames cannot be decoded; copy the file again" if self._broken else ""
 
     def explain(self, error: CaptureError) -> CaptureError:
         """Return `error`: it says all."""
@@ -95,6 +98,12 @@ class FileSource:
         self._announced = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self._round = 0
         return capture
+
+    def _fewer(self) -> str:
+        """Say, as the rest of a line, that it had many fewer frames than it announces; empty if it had not."""
+        if self._round >= WHOLE * self._announced:
+            return ""
+        return f", after {self._round} frames of {self._announced} that it announces: is it whole?"
 
     def _undecodable(self, what: str) -> CaptureError:
         """Return the error of a file without frames; one that had some is being written anew, and is tried again."""

@@ -25,7 +25,7 @@ from trainer.training.adjustment import adjust
 from trainer.training.batches import Asked, Batches, class_weights, smoothed, steps_of
 from trainer.training.checkpoints import State
 from trainer.training.cpu_layers import with_cpu_layers
-from trainer.training.distil import softened, taught
+from trainer.training.distil import DistillationError, softened, taught
 from trainer.training.judge import MEASURED, Judge, float32_network
 from trainer.training.optimisers import optimiser
 from trainer.training.run_folder import (
@@ -83,8 +83,8 @@ def fit(
             "no validation faces to choose the best epoch on; raise data.validation, or take training.keep last "
             "without training.patience"
         )
-    teachers = _view_teachers(config, train.faces.labels)
     with occupied(run):
+        teachers = None if is_finished(run) else _view_teachers(config, train.faces.labels)
         record(run, config)
         record_faces(run, train, validation)
         if teachers:
@@ -103,10 +103,16 @@ def ready(run: Path, config: Config) -> None:
     Raises:
         CheckpointError: what lies there is of another configuration or unreadable.
         DeviceError: the GPU asked for is not there.
+        DistillationError: a teacher to be asked about faces as they are drawn is missing.
     """
     check(run, config)
-    if not is_finished(run):
-        devices.require(config.training.device)
+    if is_finished(run):
+        return
+    devices.require(config.training.device)
+    settings = config.training.distillation
+    for path in (settings.teachers if settings else None) or ():
+        if not path.is_file():
+            raise DistillationError(f"{path}: no such file; name a model file in training.distillation.teachers")
 
 
 def _train(

@@ -54,7 +54,7 @@ class ViewTeachers:
         """Return what tells these teachers from others."""
         digest = hashlib.sha256()
         for bundle in self._bundles:
-            digest.update(bundle.info.sha256.encode())
+            digest.update(bundle.info.model_dump_json().encode())
         return digest.hexdigest()
 
     def _classifiers(self) -> list[Classifier]:
