@@ -183,8 +183,10 @@ class LimitedHandler(logging.StreamHandler[TextIO]):
 
     def _remind_later(self, now: float) -> None:
         """Take care that what was left out is said though nothing more happens; one thread waits for it at most."""
+        if not self._reminded:
+            return
         began = [window.began for window in self._causes.values() if window.left]
-        if self._reminded and began:
+        if began:
             with contextlib.suppress(RuntimeError):  # no more threads; the next line will do
                 self._later(min(began) + WINDOW - now, self._remind)
                 self._reminded = False

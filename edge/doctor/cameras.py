@@ -24,6 +24,7 @@ from edge.sources import make_source
 LOOK, ENOUGH, LIMIT, EACH = 3.0, 60, 25.0, 2.0
 #: Pictures of fewer lines show faces too small to read.
 LEAST_LINES = 240
+NO_STREAM = "name the address of a stream: that one may be of single pictures"
 REMEDIES = {
     "auth": "mend username and password; are they the camera's stream login?",
     "not_found": "mend the source: the camera's manual or ONVIF tool names its streams",
@@ -137,13 +138,7 @@ def _judge(subject: str, settings: CameraSettings, seen: _Seen) -> Finding:
         count = len(seen.times)
         text += f", but after {count} frame{'s' * (count > 1)} {seen.lost.reason}: {seen.lost}"
         single = settings.kind == "network" and not settings.source.startswith("rtsp") and seen.lost.reason == "ended"
-        return warning(
-            subject,
-            text,
-            "name the address of a stream: that one may be of single pictures"
-            if single
-            else REMEDIES[seen.lost.reason],
-        )
+        return warning(subject, text, NO_STREAM if single else REMEDIES[seen.lost.reason])
     if rate and settings.kind != "images":
         text += f", {rate:.3g} frames a second"
     if settings.tls.insecure:
