@@ -22,7 +22,7 @@ from tests.parts.camera import BOUNDARY, FakeCamera, jpeg, read_request
 from tests.parts.rtsp import RtspServer
 
 #: So often a camera comes before anything is measured: the first times take memory that is used again.
-WARM = 100
+WARM = 30
 PICTURE = jpeg(640, 480)
 PART = BOUNDARY % len(PICTURE) + PICTURE + b"\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/x-mixed-replace; boundary=frame\r\n\r\n"
