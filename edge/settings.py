@@ -8,7 +8,7 @@ import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from urllib.parse import quote, urlsplit
 
 from pydantic import (
@@ -114,8 +114,19 @@ class SettingsError(ValueError):
     """The settings cannot be used; each line of the message names file, line, key and remedy."""
 
 
+def _is_number(annotation: object) -> bool:
+    return annotation in (int, float) or any(_is_number(part) for part in get_args(annotation))
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_true_for_one(cls, value: object, info: ValidationInfo) -> object:
+        if isinstance(value, bool) and _is_number(cls.model_fields[str(info.field_name)].annotation):
+            raise ValueError("must be a number, not true or false")
+        return value
 
 
 class _Login(_Section):

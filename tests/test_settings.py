@@ -198,6 +198,8 @@ def test_what_the_shell_hands_over_is_read():
         ),
         (SMALL + "workers: -1\n", 4, "workers", "must be greater than or equal to 0"),
         (SMALL + "workers: 1.5\n", 4, "workers", "must be a whole number"),
+        (SMALL + "workers: true\n", 4, "workers", "must be a number, not true or false"),
+        (SMALL + "tracking:\n  smoothing: on\n", 5, "tracking.smoothing", "must be a number, not true or false"),
         (SMALL + "log_level: loud\n", 4, "log.level", "'debug', 'info', 'warning' or 'error'"),
         (SMALL + "version: 3\n", 4, "version", "this emotion-edge reads versions 1 to 2"),
         (SMALL + "node: Living room\n", 4, "node", "a name consists of a-z"),
