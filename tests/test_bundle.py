@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge.bundle import DEFAULT_MODEL, SHIPPED, BundleError, read_bundle
 from edge.litert import RuntimeMissingError
-from tests.parts.samples import LABELS, model_parts, write_model
+from tests.parts.samples import LABELS, SIDE, model_parts, write_model
 
 
 @pytest.fixture
@@ -79,18 +79,18 @@ def test_compressed_metadata_passes(path):
         ({"temperature": 0}, "model.json: temperature"),
         ({"temperature": "warm"}, "model.json: temperature"),
         ({"agreement": 1.5}, "model.json: agreement"),
-        (changed("input", shape=[64, 64, 1]), "crop size 48 does not fit the input (64, 64, 1)"),
+        (changed("input", shape=[32, 32, 1]), f"crop size {SIDE} does not fit the input (32, 32, 1)"),
         (
-            {**changed("input", shape=[64, 64, 1]), **changed("crop", size=64)},
-            "the input is int8 (1, 48, 48, 1), model.json says int8 (1, 64, 64, 1)",
+            {**changed("input", shape=[32, 32, 1]), **changed("crop", size=32)},
+            f"the input is int8 (1, {SIDE}, {SIDE}, 1), model.json says int8 (1, 32, 32, 1)",
         ),
-        (changed("input", shape=[48, 48, 3]), "colour grey does not fit the input (48, 48, 3)"),
-        (changed("input", colour="rgb"), "colour rgb does not fit the input (48, 48, 1)"),
+        (changed("input", shape=[SIDE, SIDE, 3]), f"colour grey does not fit the input ({SIDE}, {SIDE}, 3)"),
+        (changed("input", colour="rgb"), f"colour rgb does not fit the input ({SIDE}, {SIDE}, 1)"),
         (
-            changed("input", shape=[48, 48, 3], colour="rgb"),
-            "the input is int8 (1, 48, 48, 1), model.json says int8 (1, 48, 48, 3)",
+            changed("input", shape=[SIDE, SIDE, 3], colour="rgb"),
+            f"the input is int8 (1, {SIDE}, {SIDE}, 1), model.json says int8 (1, {SIDE}, {SIDE}, 3)",
         ),
-        (changed("input", shape=[48, 48, 2]), "model.json: input.shape.2"),
+        (changed("input", shape=[SIDE, SIDE, 2]), "model.json: input.shape.2"),
         (changed("input", colour="bgr"), "model.json: input.colour"),
         (changed("input", deviation=0), "model.json: input.deviation"),
         (changed("crop", margin=0.5), "model.json: crop.margin"),
@@ -126,7 +126,7 @@ def test_other_network_is_refused(path):
     path.write_bytes(detector)
     assert "no model metadata inside" in complaint(path)
     says = complaint(write_model(path, network=detector))
-    assert "the input is float32 (1, 256, 256, 3), model.json says int8 (1, 48, 48, 1)" in says
+    assert f"the input is float32 (1, 256, 256, 3), model.json says int8 (1, {SIDE}, {SIDE}, 1)" in says
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"something else", b"PK\x05\x06" + bytes(18)])
@@ -186,6 +186,6 @@ def test_missing_runtime_is_not_blamed_on_the_model(monkeypatch):
 
 
 def test_crop_rule_is_that_of_the_metadata(path):
-    crop = {"size": 48, "margin": 3.25, "eye_line": 0.4}
+    crop = {"size": SIDE, "margin": 3.25, "eye_line": 0.4}
     rule = read_bundle(write_model(path, crop=crop)).info.crop.rule()
     np.testing.assert_allclose((rule.size, rule.margin, rule.eye_line), tuple(crop.values()))

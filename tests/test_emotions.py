@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as arrays
 from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.emotions import Classifier, softmax
 from edge.litert import Network
-from tests.parts.samples import LABELS, write_model
+from tests.parts.samples import LABELS, SIDE, write_model
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +17,7 @@ def classifier():
     return Classifier(read_bundle(DEFAULT_MODEL))
 
 
-CROPS = arrays.arrays(np.uint8, (48, 48))
+CROPS = arrays.arrays(np.uint8, (SIDE, SIDE))
 
 
 @given(CROPS)
@@ -36,7 +36,7 @@ def test_probabilities_are_the_softmax_of_the_logits(classifier, crop):
 def test_grey_levels_reach_the_network_as_the_metadata_says(classifier):
     bundle = read_bundle(DEFAULT_MODEL)
     network = Network(bundle.content)
-    crop = np.random.default_rng(3).integers(0, 256, (48, 48), np.uint8)
+    crop = np.random.default_rng(3).integers(0, 256, (SIDE, SIDE), np.uint8)
     scale, zero = network.inputs[0]["quantization"]
     levels = (crop.astype(float) - bundle.info.input.mean) / bundle.info.input.deviation
     value = np.clip(np.round(levels / scale) + zero, -128, 127).astype(np.int8)
@@ -46,7 +46,7 @@ def test_grey_levels_reach_the_network_as_the_metadata_says(classifier):
 
 
 def test_temperature_softens(tmp_path):
-    crop = np.random.default_rng(4).integers(0, 256, (48, 48), np.uint8)
+    crop = np.random.default_rng(4).integers(0, 256, (SIDE, SIDE), np.uint8)
     answers = [Classifier(read_bundle(write_model(tmp_path / "m.tflite", temperature=t)))(crop) for t in (0.5, 1, 4)]
     assert len({int(answer.argmax()) for answer in answers}) == 1
     assert answers[0].max() > answers[1].max() > answers[2].max()
@@ -54,9 +54,9 @@ def test_temperature_softens(tmp_path):
 
 def test_answers_do_not_change_with_the_next_picture(classifier):
     rng = np.random.default_rng(5)
-    first = classifier.logits(rng.integers(0, 256, (48, 48), np.uint8))
+    first = classifier.logits(rng.integers(0, 256, (SIDE, SIDE), np.uint8))
     kept = first.copy()
-    classifier.logits(rng.integers(0, 256, (48, 48), np.uint8))
+    classifier.logits(rng.integers(0, 256, (SIDE, SIDE), np.uint8))
     np.testing.assert_array_equal(first, kept)
 
 

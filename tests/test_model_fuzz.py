@@ -21,7 +21,7 @@ from edge.model import ModelFile
 from tests.parts.daemon import ROOT
 from tests.parts.mutated_models import CRASH, network
 from tests.parts.mutations import mutated, seeds
-from tests.parts.samples import model_parts, write_model
+from tests.parts.samples import SIDE, model_parts, write_model
 
 SHORT = 300
 ODD: tuple[Any, ...] = (
@@ -42,7 +42,7 @@ ODD: tuple[Any, ...] = (
         [[]],
         {"a": {}},
     ),
-    *([48, 48, 2], [48.0, 48, 1], [1 << 40, 1 << 40, 1], ["neutral"] * 8, {"size": 1 << 40}),
+    *([SIDE, SIDE, 2], [float(SIDE), SIDE, 1], [1 << 40, 1 << 40, 1], ["neutral"] * 8, {"size": 1 << 40}),
 )
 
 

@@ -8,8 +8,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.bundle import read_bundle
+from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.emotions import Classifier
+from tests.parts.samples import SIDE
 from tests.parts.trainer_faces import draw, write_config
 from trainer.cli import main
 from trainer.quiet import load_keras
@@ -195,15 +196,15 @@ def test_recognition_adds_two_convolutions_to_a_shortcut_without_weights(width):
 
 def test_compact_is_still_the_network_that_ships():
     """Layer by layer, names included: they stand in the model file, which the same weights must give again."""
-    shipped = keras.models.load_model(FLOAT_TWINS / "ferplus-distilled.keras", compile=False)
+    shipped = keras.models.load_model(FLOAT_TWINS / f"{read_bundle(DEFAULT_MODEL).info.name}.keras", compile=False)
     keras.utils.clear_session()
-    built = build(Architecture(stages=(32, 64, 92)), (48, 48, 1), 8)
+    built = build(Architecture(stages=(32, 64, 92)), (SIDE, SIDE, 1), 8)
     described = [
         [(layer.name, [w.shape for w in layer.weights]) for layer in each.layers[1:]] for each in (shipped, built)
     ]
     assert described[0] == described[1]
     built.set_weights(shipped.get_weights())
-    crops = normalise(np.random.default_rng(1).integers(0, 256, (2, 48, 48), np.uint8))
+    crops = normalise(np.random.default_rng(1).integers(0, 256, (2, SIDE, SIDE), np.uint8))
     np.testing.assert_array_equal(built(crops), shipped(crops))
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from edge.bundle import DEFAULT_MODEL, SHIPPED, read_bundle
 from edge.classify import write_image
-from tests.parts.samples import model_parts, portrait, write_model
+from tests.parts.samples import SIDE, model_parts, portrait, write_model
 from trainer.cli import main
 from trainer.conversion.inspection import inspect
 
@@ -42,7 +42,7 @@ def test_json_of_the_model_that_ships():
     (entrance,), (way_out,) = found["inputs"], found["outputs"]
     assert tensors[entrance] | {"name": ""} == {
         "name": "",
-        "shape": [1, 48, 48, 1],
+        "shape": [1, SIDE, SIDE, 1],
         "dtype": "int8",
         "scale": [1 / 128],
         "zero_point": [0],
@@ -50,10 +50,10 @@ def test_json_of_the_model_that_ships():
     assert tensors[way_out]["shape"] == [1, 8]
     kernels = [each for each in found["tensors"] if each["shape"] == [16, 3, 3, 1]]
     assert [(each["dtype"], len(each["scale"]), len(each["zero_point"])) for each in kernels] == [("int8", 16, 16)]
-    # One weight at each of 48×48 places, and so on: 16 convolutions and the logits, by hand.
-    stem, first = 48 * 48 * 9 * 16, 24 * 24 * (9 * 16 * 32 + 3 * 9 * 32 * 32 + 16 * 32)
-    second = 12 * 12 * (9 * 32 * 64 + 3 * 9 * 64 * 64 + 32 * 64)
-    third = 6 * 6 * (9 * 64 * 92 + 3 * 9 * 92 * 92 + 64 * 92)
+    # One weight at each place, and so on: 16 convolutions and the logits, by hand.
+    stem, first = SIDE**2 * 9 * 16, (SIDE // 2) ** 2 * (9 * 16 * 32 + 3 * 9 * 32 * 32 + 16 * 32)
+    second = (SIDE // 4) ** 2 * (9 * 32 * 64 + 3 * 9 * 64 * 64 + 32 * 64)
+    third = (SIDE // 8) ** 2 * (9 * 64 * 92 + 3 * 9 * 92 * 92 + 64 * 92)
     assert found["multiply_adds"] == stem + first + second + third + 92 * 8
 
 
@@ -62,10 +62,10 @@ def test_text_shows_all_of_it():
     assert (result.exit_code, result.stderr) == (0, ""), result.output
     for text in (
         f"{DEFAULT_MODEL.stat().st_size:,} bytes",
-        "name: ferplus-distilled",
+        f"name: {read_bundle(DEFAULT_MODEL).info.name}",
         "(input)",
         "(output)",
-        "1×48×48×1",
+        f"1×{SIDE}×{SIDE}×1",
     ):
         assert text in result.stdout
     assert "CONV_2D         │    16" in result.stdout

@@ -68,6 +68,10 @@ def model_parts() -> tuple[bytes, dict[str, Any], str]:
         return content[:start], json.loads(archive.read("model.json")), archive.read("labels.txt").decode()
 
 
+#: Of the crops that the model which ships sees, pixels.
+SIDE: int = model_parts()[1]["crop"]["size"]
+
+
 def write_model(
     path: Path,
     network: bytes | None = None,
