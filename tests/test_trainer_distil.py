@@ -110,6 +110,14 @@ def test_files_count_alike():
     np.testing.assert_allclose(found, (two[0] + two[1]) / 2, atol=2e-3)
 
 
+def test_says_how_often_the_teachers_are_right(monkeypatch, capsys):
+    right = np.arange(len(SAMPLES)) % 4 > 0
+    said = np.where(right, SAMPLES.faces.truth(), (SAMPLES.faces.truth() + 1) % 8)
+    monkeypatch.setattr("trainer.training.distil.read", lambda _: soft_labels(np.eye(8, dtype=np.float32)[said]))
+    taught(SAMPLES.faces.distributions, SAMPLES.faces, Distillation(), [Path("soft.npz")])
+    assert capsys.readouterr().out == f"soft labels: right about {right.mean():.1%} of the faces they teach\n"
+
+
 def test_softened_is_what_the_logits_give():
     logits = np.random.default_rng(2).normal(0, 2, (4, 8)).astype(np.float32)
     np.testing.assert_allclose(softened(softmax(logits), 3), softmax(logits / np.float32(3)), rtol=1e-4)

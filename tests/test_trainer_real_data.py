@@ -20,7 +20,7 @@ from trainer.training.distil import lookup, read
 
 RULE = CropRule(48, 2.7, 0.37)
 ROOT = Path(__file__).parents[1]
-DISTILLED = ROOT / "configs/trainer/distilled.yaml"
+SHIPPED_RUN = ROOT / "configs/trainer/ferplus-56.yaml"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_ck_protocols_have_their_known_sizes():
 def test_committed_soft_labels_are_of_every_training_face(ferplus):
     learned = without_leaks(ferplus).train
     learned = learned.subset(learned.distributions.any(axis=1))
-    config = load_config(DISTILLED)
+    config = load_config(SHIPPED_RUN)
     for path in config.training.distillation.files():
         found = lookup(read(ROOT / path), learned, path)
         np.testing.assert_allclose(found.sum(axis=1), 1, atol=0.01)
