@@ -20,7 +20,7 @@ from tests.scenes import Portrait, clear_portraits, compose, read_clip
 
 VIDEO = Path(os.environ.get("EMOTION_VIDEO", "../shared/video"))
 SCENE_RATE = 15
-VISITS, SURE = 12, 0.8
+VISITS, SURE = 12, 0.95
 KINDS = ("start", "change", "end")
 #: A start or end may come this much later or earlier, seconds.
 TOLERANCE = 0.5
@@ -32,7 +32,7 @@ def test_cheap_looks_on_composed_scenes(tmp_path: Path, figure: Callable[[str], 
 
     The model is sure of each: of what is on the brink between two emotions, a pixel more or less of the crop decides.
     """
-    portraits, later = _changing(_sure(clear_portraits(64, 11)), VISITS)
+    portraits, later = _changing(_sure(clear_portraits(128, 11)), VISITS)
     visits = compose(portraits, tmp_path / "scene.mp4", gap=2.5, seconds=5, rate=SCENE_RATE, later=later)
     every, shipped = side_by_side(read_clip(tmp_path / "scene.mp4"), SCENE_RATE, [Schedule(0.0), Schedule()])
     found, of = _recall(every, shipped)

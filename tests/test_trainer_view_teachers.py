@@ -26,7 +26,7 @@ SAMPLES = drawn_samples(2)
 LABELS = SAMPLES.faces.labels
 RULE = read_bundle(DEFAULT_MODEL).info.crop
 #: Of students who see the same part of a face as the model that ships.
-CROP = Crop(size=48, margin=RULE.margin, eye_line=RULE.eye_line)
+CROP = Crop(size=RULE.size, margin=RULE.margin, eye_line=RULE.eye_line)
 SMALL = CROP.model_copy(update={"size": 32})
 CONFIG = changed(
     Config.model_validate(TINY),
@@ -51,7 +51,7 @@ def test_pixels_are_what_was_normalised(crops):
 
 def test_answer_is_the_mean_over_teachers_and_mirror_images():
     classifier = Classifier(read_bundle(DEFAULT_MODEL))
-    crops = faces(3, 48)
+    crops = faces(3, RULE.size)
     expected = [(classifier(crop) + classifier(np.ascontiguousarray(crop[:, ::-1]))) / 2 for crop in crops]
     for paths in ([DEFAULT_MODEL], [DEFAULT_MODEL, DEFAULT_MODEL]):
         np.testing.assert_allclose(ViewTeachers(paths, LABELS, CROP)(crops), expected, rtol=1e-5)
@@ -60,7 +60,7 @@ def test_answer_is_the_mean_over_teachers_and_mirror_images():
 @pytest.mark.parametrize(("size", "way"), [(32, cv2.INTER_CUBIC), (96, cv2.INTER_AREA)])
 def test_a_teacher_sees_as_many_pixels_as_it_wants(size, way):
     crops = faces(2, size)
-    brought = np.stack([cv2.resize(crop, (48, 48), interpolation=way) for crop in crops])
+    brought = np.stack([cv2.resize(crop, (RULE.size, RULE.size), interpolation=way) for crop in crops])
     found = ViewTeachers([DEFAULT_MODEL], LABELS, CROP.model_copy(update={"size": size}))(crops)
     np.testing.assert_allclose(found, ViewTeachers([DEFAULT_MODEL], LABELS, CROP)(brought), rtol=1e-5)
 
@@ -77,7 +77,7 @@ def test_a_teacher_of_colours_sees_them_as_the_student_does(tmp_path):
 
 def test_threads_have_networks_of_their_own():
     teachers = ViewTeachers([DEFAULT_MODEL], LABELS, CROP)
-    crops = faces(40, 48)
+    crops = faces(40, RULE.size)
     with ThreadPoolExecutor(4) as threads:
         for found in threads.map(teachers, [crops] * 8):
             np.testing.assert_array_equal(found, teachers(crops))
