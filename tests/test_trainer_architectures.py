@@ -297,6 +297,20 @@ def test_faceres_is_mobilenet():
     assert complexity(model).multiply_adds == pytest.approx(568e6, rel=0.002)
 
 
+def test_faceres_of_some_stages_is_the_beginning_of_the_whole():
+    model = network("faceres", (96, 96, 1), stages=(64, 128, 128, 256, 20))
+    whole = [layer for layer in network("faceres", (96, 96, 1)).layers if isinstance(layer, CONVOLUTIONS)]
+    some = [layer for layer in model.layers if isinstance(layer, CONVOLUTIONS)]
+    assert [layer.name for layer in some] == [layer.name for layer in whole[: len(some)]]
+    assert [layer.output.shape for layer in some[:-1]] == [layer.output.shape for layer in whole[: len(some) - 1]]
+    assert model.get_layer("average").input.shape[1:] == (12, 12, 20)
+
+
+def test_faceres_of_more_stages_than_the_whole_is_refused():
+    with pytest.raises(ValueError, match="faceres has 13 stages at most"):
+        Architecture(kind="faceres", stages=(8,) * 14)
+
+
 def test_cost_by_hand():
     entrance = keras.Input((4, 4, 5))
     x = keras.layers.Conv2D(2, 3, padding="same")(entrance)  # 3·3·5 weights × 2 at 16 places, 2 biases

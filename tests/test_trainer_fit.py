@@ -278,6 +278,21 @@ def test_narrower_network_starts_with_the_first_channels(straight, tmp_path):
     assert any(found.shape != wanted.shape for found, wanted in zip(weights(model), wide, strict=True))
 
 
+def test_shallower_network_starts_with_the_first_layers(tmp_path):
+    start = tmp_path / "start.keras"
+    short = changed(CONFIG, {"training.epochs": 1, "training.device": "cpu"})
+    deep = fit(TRAIN, VALIDATION, changed(short, {"architecture.blocks": 2}), tmp_path / "deep")
+    deep.save(start)
+    still = {"training.start": str(start), "training.learning_rate": 1e-12}
+    model = fit(TRAIN, VALIDATION, changed(short, {**still, "architecture.blocks": 1}), tmp_path / "run")
+    *first, _kernel, _bias = zip(model.weights, weights(model), weights(deep), strict=False)
+    assert len(deep.weights) > len(model.weights) > 2
+    for weight, found, wanted in first:
+        if "moving" not in weight.path:
+            np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert not np.allclose(weights(model)[-2], weights(deep)[-2])
+
+
 def test_start_that_is_no_network_is_refused(tmp_path):
     (tmp_path / "bad.keras").write_text("nothing")
     for name, what in (("bad.keras", "no Keras model"), ("none.keras", "no such file")):

@@ -62,8 +62,10 @@ UNUSED = {
     "lenet": ("stem", "blocks"),
     "vgg": ("stem",),
     "recognition": ("stem", "stages", "blocks"),
-    "faceres": ("stem", "stages", "blocks"),
+    "faceres": ("stem", "blocks"),
 }
+#: A stage of it is a separable convolution.
+FACERES_STAGES = 13
 
 
 class Architecture(_Section):
@@ -84,6 +86,8 @@ class Architecture(_Section):
         for key in UNUSED.get(self.kind, ()):
             if getattr(self, key) is not None:
                 raise ValueError(f"{self.kind} has no {key}; leave the key out")
+        if self.kind == "faceres" and len(self.stages or ()) > FACERES_STAGES:
+            raise ValueError(f"faceres has {FACERES_STAGES} stages at most; leave out the rest")
         return self
 
 
@@ -145,7 +149,8 @@ class Training(_Section):
     patience: int | None = Field(default=None, ge=1, description="stop early after so many epochs without a better one")
     keep: Literal["best", "last"] = Field(default="best", description="the weights of which epoch")
     start: Path | None = Field(
-        default=None, description=".keras file whose weights are where training starts; may have more channels"
+        default=None,
+        description=".keras file whose weights are where training starts; may have more channels and layers",
     )
     distillation: Distillation | None = None
     precision: Literal["float32", "mixed_bfloat16"] = "float32"

@@ -128,13 +128,15 @@ def copy_weights(path: Path, source: keras.Model, target: keras.Model, *, narrow
         source: has the weights.
         target: gets them.
         narrower: `target` may have fewer channels inside; it gets the first of each layer, from which training goes on
-            better than from nothing.
+            better than from nothing. It may have fewer layers too: it gets the first, and its last one stays as it is.
 
     Raises:
         CheckpointError: the layers differ; the message names the first that does.
     """
     narrower = narrower and _ends(source) == _ends(target)
     theirs, ours = _shapes(source), _shapes(target)
+    if narrower and len(ours) < len(theirs):
+        theirs, ours = theirs[: len(ours) - 1], ours[:-1]
     for number, (found, wanted) in enumerate(zip(theirs, ours, strict=False)):
         if found[1:] != wanted[1:] and not (narrower and _has_channels(found[1], wanted[1])):
             raise CheckpointError(
@@ -146,8 +148,10 @@ def copy_weights(path: Path, source: keras.Model, target: keras.Model, *, narrow
         raise CheckpointError(
             f"{path}: has {len(theirs)} layers with weights, and the architecture {len(ours)}; name a file of the same"
         )
-    pairs = zip(source.get_weights(), target.get_weights(), strict=True)
-    target.set_weights([found[tuple(map(slice, wanted.shape))] for found, wanted in pairs])
+    count, weights = sum(len(shapes) for _, shapes in ours), target.get_weights()
+    for number, found in enumerate(source.get_weights()[:count]):
+        weights[number] = found[tuple(map(slice, weights[number].shape))]
+    target.set_weights(weights)
 
 
 def _ends(model: keras.Model) -> tuple[int, int]:
