@@ -23,6 +23,7 @@ from trainer.architectures import (  # noqa: E402
     BUILDERS,
     TEACHERS,
     build,
+    faceres,
     inception,
     lenet,
     mobilenet,
@@ -307,6 +308,7 @@ def test_faceres_of_some_stages_is_the_beginning_of_the_whole():
 
 
 def test_faceres_of_more_stages_than_the_whole_is_refused():
+    assert Architecture(kind="faceres", stages=(8,) * len(faceres.BLOCKS)).stages
     with pytest.raises(ValueError, match="faceres has 13 stages at most"):
         Architecture(kind="faceres", stages=(8,) * 14)
 

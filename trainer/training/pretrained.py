@@ -121,7 +121,9 @@ def adopt(package: Path, config: Config, samples: Samples) -> keras.Model:
     except KeyError as error:
         raise PretrainedError(f"{package}: lacks the weights {error}; {source.remedy()}") from None
     except ValueError as error:
-        raise PretrainedError(f"{package}: weights of other shapes ({error}); set architecture.width to 1") from None
+        raise PretrainedError(
+            f"{package}: weights of other shapes ({error}); set architecture.width to 1 and leave out stages"
+        ) from None
     chosen = samples.subset(np.arange(min(FACES, len(samples))))
     inputs = normalise(plain_crops(chosen.faces.images, chosen.landmarks, config.crop.rule()))
     _state(network, convolutions, shifts, inputs)
