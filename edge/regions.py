@@ -18,7 +18,7 @@ from edge.events import Box
 from edge.faces import Face, face_from
 
 #: Side of the place that is looked at, in multiples of the expected face's size.
-MARGIN = 1.8
+MARGIN = 1.5
 #: By how much a face may be larger or smaller than expected: what is much smaller is often an ear.
 CHANGE = 1.8
 #: So many places fit into one small picture.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,12 @@ import cv2
 import numpy as np
 
 from edge.analyser import Analyser
+from edge.blazeface import Floats, Image
 from edge.bundle import DEFAULT_MODEL, read_bundle
+from edge.events import Box
+from edge.faces import Detector, Face, crop_transform
 from edge.metrics import Metrics
+from edge.regions import RegionDetector
 from edge.schedule import Schedule
 from edge.tracking import Transition
 from tests.parts.analysis import KEEP, Analysed, overlap, side_by_side
@@ -73,6 +78,37 @@ def test_cheap_looks_on_recorded_people(figure: Callable[[str], None]) -> None:
     assert of > 300
     assert found >= 0.98 * of
     assert pairs == told
+
+
+def test_crops_of_cheap_looks_lie_as_those_of_whole_ones(tmp_path: Path, figure: Callable[[str], None]) -> None:
+    """What the model is shown must not depend on which look found the face."""
+    compose(clear_portraits(24, 12), tmp_path / "scene.mp4", gap=1.2, seconds=3, rate=5)
+    look, whole, rule = RegionDetector(KEEP), Detector(KEEP), read_bundle(DEFAULT_MODEL).info.crop.rule()
+    apart = []
+    for frame in read_clip(tmp_path / "scene.mp4"):
+        faces = whole(frame)
+        found = look(frame, [_place(face, frame) for face in faces])
+        for face in faces:
+            for again in found:
+                if overlap(_place(face, frame), _place(again, frame)) > 0.4:
+                    apart.append(_apart(crop_transform(face.landmarks, rule), crop_transform(again.landmarks, rule)))
+    near = sum(growth < 0.2 and turn < 10 for growth, turn in apart)
+    figure(f"crops of cheap looks that lie as those of whole ones, within 20 % and 10 degrees: {near} of {len(apart)}")
+    assert len(apart) > 150
+    assert near >= 0.85 * len(apart)
+
+
+def _place(face: Face, frame: Image) -> Box:
+    height, width = frame.shape[:2]
+    x, y, w, h = face.box
+    return Box(x / width, y / height, w / width, h / height)
+
+
+def _apart(one: Floats, other: Floats) -> tuple[float, float]:
+    """By what share one crop is larger than another, and by how many degrees it is turned; (2, 3) matrices."""
+    (a, b), (c, d) = one[:, 0], other[:, 0]
+    turn = math.degrees(math.atan2(d, c) - math.atan2(b, a))
+    return abs(math.log(math.hypot(c, d) / math.hypot(a, b))), abs((turn + 180) % 360 - 180)
 
 
 def _sure(portraits: list[Portrait]) -> list[Portrait]:
