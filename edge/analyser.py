@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge.bundle import Bundle
+from edge.detector import Detector
 from edge.emotions import Classifier
 from edge.events import Box
-from edge.faces import Detector, Face, Image, crop, look
+from edge.faces import Face, Image, crop, look
 from edge.metrics import Metrics
 from edge.regions import RegionDetector
 from edge.schedule import WHOLE, Look
@@ -29,7 +30,7 @@ class Analyser:
     """
 
     def __init__(self, bundle: Bundle, threshold: float, metrics: Metrics, yunet: bytes | None = None) -> None:
-        self._detector = Detector(threshold) if yunet is None else YuNet(yunet, threshold)
+        self._detector = Detector(threshold, None if yunet is None else YuNet(yunet, threshold))
         self._regions = RegionDetector(threshold)
         self._classifier = Classifier(bundle)
         self._metrics = metrics

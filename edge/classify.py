@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 
 from edge.bundle import Bundle
+from edge.detector import Detector
 from edge.draw import draw_face
 from edge.emotions import Classifier
-from edge.faces import Detector, Image, crop
+from edge.faces import Image, crop
 from edge.regular import read_regular
 from edge.still import find_faces
 

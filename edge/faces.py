@@ -1,4 +1,4 @@
-"""Faces in a picture: the detector, the alignment by the eyes, and the crop that the classifier sees.
+"""Faces in a picture: the alignment by the eyes, and the crop that the classifier sees.
 
 The trainer makes its training crops with the same functions, so that a network sees in the field what it saw in
 training.
@@ -13,7 +13,6 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from edge.blazeface import BlazeFace, fit
 from edge.blazeface import Floats as Floats
 from edge.blazeface import Image as Image
 
@@ -56,24 +55,6 @@ class CropRule:
     size: int = 48
     margin: float = 2.5
     eye_line: float = 0.38
-
-
-class Detector:
-    """BlazeFace "back" (MediaPipe, Apache-2.0): faces from about 1/20 of the picture's longer side upwards.
-
-    Args:
-        threshold: least confidence of a detection, 0–1.
-        overlap: detections whose intersection over union is above this are one face.
-    """
-
-    def __init__(self, threshold: float = 0.45, overlap: float = 0.3) -> None:
-        self._find = BlazeFace.back(threshold, overlap)
-
-    def __call__(self, image: Image) -> list[Face]:
-        """Find the faces of a BGR (height, width, 3) or grey (height, width) picture, largest first."""
-        canvas, scale, left, top = _letterbox(image, self._find.side)
-        faces = [face_from(confidence, row, scale, (left, top)) for confidence, row in self._find(canvas)]
-        return sorted(faces, key=lambda face: face.box[2] * face.box[3], reverse=True)
 
 
 def face_from(confidence: float, row: Floats, scale: float, origin: tuple[float, float]) -> Face:
@@ -126,7 +107,7 @@ def crop(image: Image, landmarks: Floats, rule: CropRule, colour: Colour = "grey
         uint8 (size, size), or with `rgb` (size, size, 3) in the order red, green, blue.
     """
     transform = crop_transform(landmarks, rule)
-    patch, transform = _shrunk_patch(image, transform, rule.size)
+    patch, transform = shrunk_patch(image, transform, rule.size)
     size = (rule.size, rule.size)
     seen = _converted(patch, colour)
     cut = cv2.warpAffine(seen, transform, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
@@ -157,8 +138,17 @@ def _converted(image: Image, colour: Colour) -> Image:
     return np.asarray(cv2.cvtColor(image, code), np.uint8)
 
 
-def _shrunk_patch(image: Image, transform: Floats, size: int) -> tuple[Image, Floats]:
-    """Cut out what the crop needs and halve it until the warp shrinks less than two-fold (else it would alias)."""
+def shrunk_patch(image: Image, transform: Floats, size: int) -> tuple[Image, Floats]:
+    """Cut out what a crop needs and shrink it until the warp shrinks less than two-fold (else it would alias).
+
+    Args:
+        image: uint8 (height, width) or (height, width, 3).
+        transform: float32 (2, 3), from the picture to the crop.
+        size: side of the crop.
+
+    Returns:
+        The part of the picture, and the transform from it to the crop.
+    """
     height, width = image.shape[:2]
     # Plain numbers: arrays this small cost far more than what is done with them.
     (a, b, right), (c, d, down) = transform.tolist()
@@ -195,14 +185,3 @@ def _whole_blocks(low: int, high: int, block: int, most: int) -> tuple[int, int]
         return low, high
     low = min(low, most - length)
     return low, low + length
-
-
-def _letterbox(image: Image, side: int) -> tuple[Image, float, int, int]:
-    """Fit a picture into a black square: uint8 (side, side, 3) RGB, scale, left, top."""
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    target = (max(1, round(width * scale)), max(1, round(height * scale)))
-    left, top = (side - target[0]) // 2, (side - target[1]) // 2
-    canvas = np.zeros((side, side, 3), np.uint8)
-    canvas[top : top + target[1], left : left + target[0]] = fit(image, target)
-    return canvas, scale, left, top

@@ -13,8 +13,9 @@ import numpy as np
 from edge.analyser import Analyser
 from edge.blazeface import Floats, Image
 from edge.bundle import DEFAULT_MODEL, read_bundle
+from edge.detector import Back, Detector
 from edge.events import Box
-from edge.faces import Detector, Face, crop_transform
+from edge.faces import Face, crop_transform
 from edge.metrics import Metrics
 from edge.regions import RegionDetector
 from edge.schedule import Schedule
@@ -22,6 +23,7 @@ from edge.tracking import Transition
 from tests.parts.analysis import KEEP, Analysed, overlap, side_by_side
 from tests.parts.samples import LABELS
 from tests.scenes import Portrait, clear_portraits, compose, read_clip
+from trainer.data.alignment import paste
 
 VIDEO = Path(os.environ.get("EMOTION_VIDEO", "../shared/video"))
 SCENE_RATE = 15
@@ -96,6 +98,32 @@ def test_crops_of_cheap_looks_lie_as_those_of_whole_ones(tmp_path: Path, figure:
     figure(f"crops of cheap looks that lie as those of whole ones, within 20 % and 10 degrees: {near} of {len(apart)}")
     assert len(apart) > 150
     assert near >= 0.85 * len(apart)
+
+
+def test_crops_hardly_depend_on_where_a_face_is(figure: Callable[[str], None]) -> None:
+    """Its eyes are where they are, also if the picture is moved, turned and enlarged a little."""
+    rule = read_bundle(DEFAULT_MODEL).info.crop.rule()
+    finders: list[Callable[[Image], list[Face]]] = [Back(KEEP), Detector(KEEP)]
+    turns: list[list[float]] = [[], []]
+    for number, portrait in enumerate(clear_portraits(48, 13)):
+        picture = np.asarray(paste(portrait.image, number)[0], np.uint8)
+        side = len(picture)
+        crops: list[list[Floats]] = [[], []]
+        for angle, growth, across, down in np.random.default_rng(number).uniform(-1, 1, (4, 4)).tolist():
+            moved = cv2.getRotationMatrix2D((side / 2, side / 2), 10 * angle, 1 + 0.2 * growth)
+            moved[:, 2] += (15 * across, 15 * down)
+            shown = np.asarray(cv2.warpAffine(picture, moved, (side, side), borderMode=cv2.BORDER_REPLICATE), np.uint8)
+            for find, found in zip(finders, crops, strict=True):
+                found += [
+                    crop_transform(face.landmarks, rule) @ np.vstack([moved, (0, 0, 1)]) for face in find(shown)[:1]
+                ]
+        for found, all_turns in zip(crops, turns, strict=True):
+            all_turns += [_apart(found[0], other)[1] for other in found[1:]]
+    once, again = (float(np.median(each)) for each in turns)
+    figure(
+        f"crops of a face in pictures moved a little: {once:.1f} degrees apart after one look, {again:.1f} as shipped"
+    )
+    assert again < 0.75 * once
 
 
 def _place(face: Face, frame: Image) -> Box:

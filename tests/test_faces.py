@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge.blazeface import fit, merge
-from edge.faces import LEFT_EYE, MOUTH, RIGHT_EYE, CropRule, Detector, crop, crop_transform, look
+from edge.detector import Detector
+from edge.faces import LEFT_EYE, MOUTH, RIGHT_EYE, CropRule, crop, crop_transform, look
 from tests.parts.samples import portrait
 
 #: Eyes 100 px apart, mouth 112 px below them: a face from the front, at the origin.

@@ -6,8 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
+from edge.detector import Back, Detector
 from edge.events import Box
-from edge.faces import LEFT_EYE, RIGHT_EYE, Detector
+from edge.faces import LEFT_EYE, RIGHT_EYE
 from edge.regions import RegionDetector
 from tests.parts.samples import portrait
 
@@ -104,3 +105,52 @@ def test_the_picture_is_not_changed(look):
     picture = portrait().copy()
     look(picture, [Box(0.3, 0.2, 0.4, 0.5)])
     np.testing.assert_array_equal(picture, portrait())
+
+
+def test_what_one_view_of_four_shows_is_not_a_face(look, crowd, monkeypatch):
+    """Views of one face at 128×128 in tiles of 64: a detection counts if half of them have it."""
+    picture, faces = crowd
+    row = np.array([32, 32, 40, 40, *[20, 28, 44, 28, 32, 38, 32, 48, 10, 30, 54, 30]], np.float32)
+    tiles = [np.array([x, y, 0, 0, *[x, y] * 6], np.float32) for y in (0, 64) for x in (0, 64)]
+    for shown in range(5):
+        monkeypatch.setattr(look, "_find", FindsIn([row + tile for tile in tiles[:shown]]))
+        assert len(look(picture, [expected(faces[0], picture)])) == (shown >= 2)
+
+
+class FindsIn:
+    """In place of the network: says the same of every picture."""
+
+    side = 128
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def __call__(self, _canvas):
+        return [(0.9, row) for row in self._rows]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5])
+def test_refined_faces_are_the_same_with_other_landmarks(look, crowd, count):
+    picture, _ = crowd
+    found = Back(0.5)(picture)[:count]
+    refined = look.refined(picture, found)
+    assert [(face.box, face.confidence) for face in refined] == [(face.box, face.confidence) for face in found]
+    for face, before in zip(refined, found, strict=True):
+        assert 0 < np.abs(face.landmarks - before.landmarks).max() < 0.2 * face.box[3]
+        assert face.landmarks.dtype == np.float32
+
+
+def test_a_face_that_is_not_seen_again_keeps_its_landmarks(look, crowd):
+    _, faces = crowd
+    (same,) = look.refined(np.full((720, 1280, 3), 96, np.uint8), faces[:1])
+    assert (same.landmarks == faces[0].landmarks).all()
+
+
+def test_landmarks_of_a_mirrored_picture_are_mirrored(crowd):
+    """Eyes and ears change places: if views were brought back wrongly, the median would lie between them."""
+    picture, _ = crowd
+    detector = Detector(0.5)
+    for face in detector(picture[:360, :360]):
+        (other,) = detector(np.ascontiguousarray(picture[:360, 359::-1]))
+        back = other.landmarks[[1, 0, 2, 3, 5, 4]] * (-1, 1) + (359, 0)
+        assert np.abs(back - face.landmarks).max() < 0.06 * face.box[3]

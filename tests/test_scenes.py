@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.faces import Detector
+from edge.detector import Detector
 from tests.scenes import Portrait, back_and_forth, clear_portraits, compose, read_clip
 from trainer.data.datasets import LABELS, data_folder
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from edge.bundle import DEFAULT_MODEL
-from edge.faces import Detector
+from edge.detector import Detector
 from trainer.cli import main
 from trainer.data.datasets import data_folder
 from trainer.data.photographs import HEIGHT, WIDTH, photograph

@@ -21,8 +21,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.bundle import read_bundle
+from edge.detector import Detector
 from edge.emotions import Classifier
-from edge.faces import CropRule, Detector, crop
+from edge.faces import CropRule, crop
 from tests.parts.samples import portrait
 from tests.parts.trainer_faces import (
     draw,

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.faces import CropRule, Detector, crop, crop_transform
+from edge.detector import Detector
+from edge.faces import CropRule, crop, crop_transform
 from trainer.config import load_config
 from trainer.data.augment import plain_crops
 from trainer.data.datasets import Faces, copies, data_folder, without_leaks

@@ -14,7 +14,8 @@ import yaml
 from edge.analyser import Analyser
 from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.demo import CLIP
-from edge.faces import LEFT_EYE, MOUTH, NOSE, RIGHT_EYE, Detector
+from edge.detector import Detector
+from edge.faces import LEFT_EYE, MOUTH, NOSE, RIGHT_EYE
 from edge.metrics import Metrics
 from edge.yunet import DetectorError, YuNet, read_detector
 from tests.parts.samples import LABELS, portrait

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from deploy.demo.encode import write_clip
 from edge.demo import CLIP as DEMO
-from edge.faces import Detector
+from edge.detector import Detector
 
 Image = npt.NDArray[np.uint8]
 

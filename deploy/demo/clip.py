@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from deploy.demo.encode import write_clip
-from edge.faces import Detector
+from edge.detector import Detector
 
 Image = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]

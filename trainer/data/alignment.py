@@ -18,7 +18,8 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import track
 
-from edge.faces import CropRule, Detector, crop, crop_transform
+from edge.detector import Detector
+from edge.faces import CropRule, crop, crop_transform
 from trainer.config import Crop
 from trainer.files import DAMAGED, replace_file
 from trainer.processes import pool
@@ -29,7 +30,7 @@ Floats = npt.NDArray[np.float32]
 FACE_SIDE = 300
 CANVAS_SIDE = 480
 #: Part of the cache's file name: count up when landmarks would come out differently.
-VERSION = 1
+VERSION = 2
 CHUNK = 256
 #: Every picture has a face, so that less confidence is enough than in a camera's.
 THRESHOLD = 0.3

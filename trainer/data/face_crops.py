@@ -9,7 +9,8 @@ import numpy as np
 
 from edge.bundle import ModelInfo
 from edge.classify import ImageError, read_image
-from edge.faces import Detector, Image, crop
+from edge.detector import Detector
+from edge.faces import Image, crop
 from trainer import TrainerError
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}

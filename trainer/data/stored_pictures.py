@@ -20,7 +20,7 @@ import numpy.typing as npt
 from rich.console import Console
 from rich.progress import Progress
 
-from edge.faces import Detector
+from edge.detector import Detector
 from trainer.config import Crop
 from trainer.data.alignment import THRESHOLD, as_seen, eyes_of_chip, patch_of_photograph, square
 from trainer.data.datasets import DataError, fingerprint
@@ -36,7 +36,7 @@ CHUNK = 128
 #: So many pictures are done before other processes would have started.
 FEW = 512
 #: Part of the cache's file names: count up when something would come out differently.
-VERSION = 2
+VERSION = 3
 
 
 @dataclass(frozen=True)

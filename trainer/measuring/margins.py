@@ -12,8 +12,9 @@ from rich.progress import track
 from rich.table import Table
 
 from edge.bundle import read_bundle
+from edge.detector import Detector
 from edge.emotions import Classifier
-from edge.faces import CropRule, Detector, crop
+from edge.faces import CropRule, crop
 from trainer.data.alignment import landmarks_of
 from trainer.data.augment import plain_crops
 from trainer.data.datasets import without_leaks

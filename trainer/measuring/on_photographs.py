@@ -17,7 +17,8 @@ from rich.table import Table
 
 from edge.bundle import read_bundle
 from edge.classify import PictureClassifier, Portrait
-from edge.faces import Detector, Face
+from edge.detector import Detector
+from edge.faces import Face
 from trainer.data.datasets import DataError, without_leaks
 from trainer.data.photographs import HEIGHT, LARGEST, SMALLEST, WIDTH, Photograph, photographs
 from trainer.data.readers.ferplus import read_ferplus
