@@ -13,7 +13,7 @@ from edge.emotions import Classifier
 from edge.events import Box
 from edge.faces import Face, Image, crop, look
 from edge.metrics import Metrics
-from edge.regions import RegionDetector
+from edge.regions import REFINED, RegionDetector
 from edge.schedule import WHOLE, Look
 from edge.tracking import Known, Observation
 from edge.yunet import YuNet
@@ -30,8 +30,8 @@ class Analyser:
     """
 
     def __init__(self, bundle: Bundle, threshold: float, metrics: Metrics, yunet: bytes | None = None) -> None:
-        self._detector = Detector(threshold, None if yunet is None else YuNet(yunet, threshold))
         self._regions = RegionDetector(threshold)
+        self._detector = Detector(threshold, None if yunet is None else YuNet(yunet, threshold), self._regions)
         self._classifier = Classifier(bundle)
         self._metrics = metrics
 
@@ -53,10 +53,14 @@ class Analyser:
         if places is not None and not places:
             return []
         started = time.perf_counter()
-        faces = self._detector(image) if places is None else self._regions(image, places)
-        stage = "detect" if places is None else "regions"
-        self._metrics.stages[stage].observe(time.perf_counter() - started)
-        self._metrics.inferences[stage].inc(1 if places is None else self._regions.runs(len(places)))
+        if places is None:
+            faces = self._detector(image)
+            self._metrics.inferences["detect"].inc()
+        else:
+            faces = self._regions(image, places)
+        looked_at = len(faces[:REFINED] if places is None else places)
+        self._metrics.inferences["regions"].inc(self._regions.runs(looked_at))
+        self._metrics.stages["detect" if places is None else "regions"].observe(time.perf_counter() - started)
         return faces
 
     def observe(self, image: Image, face: Face, number: int | None = None) -> Observation:

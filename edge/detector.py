@@ -14,17 +14,23 @@ from edge.regions import RegionDetector
 class Detector:
     """Finds the faces of whole pictures. One per thread.
 
-    Where the first network says that the eyes are differs by two degrees and three per cent of their distance from one
-    frame to the next, which changes what a classifier sees; `RegionDetector.refined` halves that.
+    Where the first network says that the eyes are changes by degrees from one frame to the next, and with it what a
+    classifier sees; after `RegionDetector.refined` it changes less.
 
     Args:
         threshold: least confidence of a detection, 0–1.
         first: what finds the faces; BlazeFace "back" by default.
+        regions: what looks at them again; one of its own by default.
     """
 
-    def __init__(self, threshold: float = 0.45, first: Callable[[Image], list[Face]] | None = None) -> None:
+    def __init__(
+        self,
+        threshold: float = 0.45,
+        first: Callable[[Image], list[Face]] | None = None,
+        regions: RegionDetector | None = None,
+    ) -> None:
         self._first = first or Back(threshold)
-        self._regions = RegionDetector(threshold)
+        self._regions = regions or RegionDetector(threshold)
 
     def __call__(self, image: Image) -> list[Face]:
         """Find the faces of a BGR (height, width, 3) or grey (height, width) picture, largest first."""

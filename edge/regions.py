@@ -8,8 +8,8 @@ median is nearer to the truth.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -26,10 +26,14 @@ WIDE = 1.65
 CHANGE = 1.8
 #: So many views fit into one small picture.
 AT_ONCE = 4
-#: Faces found twice, in several views or in places that overlap, share this much of the smaller one's area.
+#: Views show the same face from this intersection over union on …
 SAME = 0.5
-#: How a place is shown if there is room for so many views of it: mirrored or not, and turned by so many degrees.
-VIEWS = {1: ((False, 0),), 2: ((False, 0), (True, 0)), 4: ((False, -4), (True, -4), (False, 4), (True, 4))}
+#: … and places that overlap if the faces share this much of the smaller one's area.
+DOUBLE = 0.5
+#: So many faces of a whole picture are looked at again, the largest.
+REFINED = 16
+#: How a place is shown if there is room for so many views of it: turned by so many degrees, and mirrored or not.
+VIEWS = {1: ((0, False),), 2: ((0, False), (0, True)), 4: ((-4, False), (-4, True), (4, False), (4, True))}
 #: The order of the landmarks in a mirrored face.
 MIRRORED = (1, 0, 2, 3, 5, 4)
 
@@ -43,7 +47,7 @@ class _Place:
         y: of its middle, pixels.
         side: pixels.
         margin: its side in multiples of the face's size.
-        roll: how far the head is tilted, degrees.
+        roll: how far the head is tilted, as far as is known, degrees: it is shown upright.
     """
 
     x: float
@@ -84,40 +88,40 @@ class RegionDetector:
     def __call__(self, image: Image, expected: Sequence[Box]) -> list[Face]:
         """Find faces of a BGR or grey picture near the boxes expected, in fractions of it; largest first."""
         height, width = image.shape[:2]
-        places = [
-            _place((box.x * width, box.y * height, box.width * width, box.height * height), WIDE) for box in expected
-        ]
+        boxes = [(box.x * width, box.y * height, box.width * width, box.height * height) for box in expected]
         found: list[Face] = []
-        for first in range(0, len(places), AT_ONCE):
-            some = places[first : first + AT_ONCE]
-            found += _merged(self._look(image, some), least=_each(len(some)) // 2)
-        return _merged(found)
+        for views in self._views(image, [_place(box, WIDE) for box in boxes]):
+            found += _merged(views, least=_each(min(len(boxes), AT_ONCE)) // 2)
+        return _without_doubles(found)
 
     def refined(self, image: Image, faces: Sequence[Face]) -> list[Face]:
-        """Look again at faces found in the picture, upright and large: the same faces with better landmarks."""
+        """Look again at faces just found in the picture, largest first: the same with better landmarks.
+
+        The first `REFINED` of them; the rest of a crowd is returned as it is.
+        """
+        places = [_place(face.box, CLOSE, _roll(face)) for face in faces[:REFINED]]
         refined = []
-        for first in range(0, len(faces), AT_ONCE):
-            some = faces[first : first + AT_ONCE]
-            seen = self._look(image, [_place(face.box, CLOSE, _roll(face)) for face in some])
-            refined += [_replaced(face, [view for view in seen if _shared(view, face) > SAME]) for face in some]
-        return refined
+        for face, views in zip(faces, self._views(image, places), strict=False):
+            same = [face, *(view for view in views if _overlap(view, face) > SAME)]
+            refined.append(replace(face, landmarks=_median([each.landmarks for each in same])))
+        return [*refined, *faces[REFINED:]]
 
     def runs(self, places: int) -> int:
         """Return how often the network runs for so many places."""
         return math.ceil(places / AT_ONCE)
 
-    def _look(self, image: Image, places: Sequence[_Place]) -> list[Face]:
-        """Return what is seen in all views of four places at most, the same face several times."""
-        canvas = np.zeros((self._find.side, self._find.side, 3), np.uint8)
-        views = _views(places, self._find.side // 2)
-        for view in views:
-            _draw(canvas, image, view)
-        return [
-            _face(confidence, values, view)
-            for confidence, values in self._find(canvas)
-            for view in views
-            if _holds(view, values)
-        ]
+    def _views(self, image: Image, places: Sequence[_Place]) -> Iterator[list[Face]]:
+        """Return for each place what is seen in its views, the same face up to four times."""
+        for first in range(0, len(places), AT_ONCE):
+            some = places[first : first + AT_ONCE]
+            views = _tiles(some, self._find.side // 2)
+            canvas = np.zeros((self._find.side, self._find.side, 3), np.uint8)
+            _draw(canvas, image, views)
+            seen = [
+                (view, _face(*face, view)) for face in self._find(canvas) for view in views if _holds(view, face[1])
+            ]
+            for place in some:
+                yield [face for view, face in seen if view.place is place]
 
 
 def _place(box: tuple[float, float, float, float], margin: float, roll: float = 0.0) -> _Place:
@@ -132,17 +136,16 @@ def _roll(face: Face) -> float:
 
 
 def _each(places: int) -> int:
-    """Return how many views of each of so many places there are."""
-    return {1: 4, 2: 2}.get(places, 1)
+    """Return how many views of each of one to four places fit into the small picture."""
+    return AT_ONCE // places
 
 
-def _views(places: Sequence[_Place], size: int) -> list[_View]:
+def _tiles(places: Sequence[_Place], size: int) -> list[_View]:
     """Share the four tiles of the small picture, each `size` pixels wide and high, among one to four places."""
-    each = VIEWS[_each(len(places))]
-    shown = [(place, mirrored, turn) for place in places for mirrored, turn in each]
+    shown = [(place, turn, mirrored) for place in places for turn, mirrored in VIEWS[_each(len(places))]]
     return [
         _View(number % 2 * size, number // 2 * size, size, place, _transform(place, turn, size), mirrored)
-        for number, (place, mirrored, turn) in enumerate(shown)
+        for number, (place, turn, mirrored) in enumerate(shown)
     ]
 
 
@@ -156,12 +159,20 @@ def _transform(place: _Place, turn: float, size: int) -> Floats:
     return np.array([[cos, sin, middle - cos * x - sin * y], [-sin, cos, middle + sin * x - cos * y]], np.float32)
 
 
-def _draw(canvas: Image, image: Image, view: _View) -> None:
-    """Draw a view; what lies outside of the picture stays black."""
-    patch, transform = shrunk_patch(image, view.transform, view.size)
-    tile = np.asarray(cv2.warpAffine(patch, transform, (view.size, view.size), flags=cv2.INTER_LINEAR), np.uint8)
-    colours = cv2.cvtColor(tile, cv2.COLOR_GRAY2RGB if tile.ndim == 2 else cv2.COLOR_BGR2RGB)
-    canvas[view.y : view.y + view.size, view.x : view.x + view.size] = colours[:, ::-1] if view.mirrored else colours
+def _draw(canvas: Image, image: Image, views: Sequence[_View]) -> None:
+    """Draw views into the small picture; what lies outside of the picture stays black."""
+    plain = np.zeros(0, np.uint8)
+    for view in views:
+        # A mirrored view follows the one that it mirrors.
+        if not view.mirrored:
+            patch, transform = shrunk_patch(image, view.transform, view.size)
+            tile = np.asarray(
+                cv2.warpAffine(patch, transform, (view.size, view.size), flags=cv2.INTER_LINEAR), np.uint8
+            )
+            code = cv2.COLOR_GRAY2RGB if tile.ndim == 2 else cv2.COLOR_BGR2RGB
+            plain = np.asarray(cv2.cvtColor(tile, code), np.uint8)
+        shown = plain[:, ::-1] if view.mirrored else plain
+        canvas[view.y : view.y + view.size, view.x : view.x + view.size] = shown
 
 
 def _holds(view: _View, values: Floats) -> bool:
@@ -175,43 +186,56 @@ def _face(confidence: float, values: Floats, view: _View) -> Face:
     """Bring a detection back into the picture; its box stays upright."""
     points = np.vstack([values[:2], values[4:].reshape(6, 2)]) - (view.x, view.y)
     if view.mirrored:
-        points[:, 0] = view.size - 1 - points[:, 0]
+        points[:, 0] = view.size - points[:, 0]
         points[1:] = points[1:][list(MIRRORED)]
-    (a, b, right), (c, d, down) = view.transform.tolist()
-    area = a * d - b * c
-    x, y = points[:, 0] - right, points[:, 1] - down
-    points = np.stack([(d * x - b * y) / area, (a * y - c * x) / area], axis=1)
-    width, height = (values[2:4] / math.sqrt(area)).tolist()
-    left, top = points[0].tolist()
-    return Face((left - width / 2, top - height / 2, width, height), confidence, points[1:].astype(np.float32))
+    # The network counts from the edges of pixels, and so do faces; transforms count from the middles.
+    back = cv2.invertAffineTransform(view.transform)
+    points = (points - 0.5) @ back[:, :2].T + back[:, 2] + 0.5
+    width, height = (values[2:4] * view.place.side / view.size).tolist()
+    x, y = points[0].tolist()
+    return Face((x - width / 2, y - height / 2, width, height), confidence, np.asarray(points[1:], np.float32))
 
 
-def _merged(seen: Sequence[Face], least: int = 1) -> list[Face]:
-    """Return each face that was seen so often, once, as most of its views show it; largest first."""
-    rest = sorted(seen, key=lambda face: -face.confidence)
-    faces = []
+def _merged(views: Sequence[Face], least: int) -> list[Face]:
+    """Return each face of one place that at least so many of its views show, once, as most of them show it."""
+    rest, faces = list(views), []
     while rest:
-        alike = [_shared(rest[0], other) > SAME for other in rest[1:]]
-        same = [rest[0], *(face for face, is_same in zip(rest[1:], alike, strict=True) if is_same)]
+        same = [face for face in rest if _overlap(rest[0], face) > SAME or face is rest[0]]
+        rest = [face for face in rest[1:] if _overlap(same[0], face) <= SAME]
         if len(same) >= least:
-            box = np.median([face.box for face in same], axis=0).tolist()
-            faces.append(Face((box[0], box[1], box[2], box[3]), same[0].confidence, _landmarks(same)))
-        rest = [face for face, is_same in zip(rest[1:], alike, strict=True) if not is_same]
-    return sorted(faces, key=lambda face: face.box[2] * face.box[3], reverse=True)
+            x, y, width, height = _median([face.box for face in same]).tolist()
+            confidence = float(np.median([face.confidence for face in same]))
+            faces.append(Face((x, y, width, height), confidence, _median([face.landmarks for face in same])))
+    return faces
 
 
-def _replaced(face: Face, views: Sequence[Face]) -> Face:
-    return Face(face.box, face.confidence, _landmarks([face, *views]))
+def _median(values: Sequence[object]) -> Floats:
+    return np.asarray(np.median(np.asarray(values, np.float32), axis=0), np.float32)
 
 
-def _landmarks(faces: Sequence[Face]) -> Floats:
-    return np.asarray(np.median([face.landmarks for face in faces], axis=0), np.float32)
+def _without_doubles(faces: Sequence[Face]) -> list[Face]:
+    """Return faces, largest first, of which no two are one; the more confident is kept."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.confidence):
+        if not any(_common(face, other) / min(_area(face), _area(other)) > DOUBLE for other in kept):
+            kept.append(face)
+    return sorted(kept, key=_area, reverse=True)
 
 
-def _shared(one: Face, other: Face) -> float:
-    """Return the area that two faces share, in multiples of the smaller one's."""
+def _overlap(one: Face, other: Face) -> float:
+    """Return the intersection over union of two faces."""
+    common = _common(one, other)
+    return common / (_area(one) + _area(other) - common)
+
+
+def _common(one: Face, other: Face) -> float:
+    """Return the area that two faces share, in square pixels."""
     left, top, width, height = one.box
     x, y, w, h = other.box
     across = min(left + width, x + w) - max(left, x)
     down = min(top + height, y + h) - max(top, y)
-    return max(0.0, across) * max(0.0, down) / max(1e-6, min(width * height, w * h))
+    return max(0.0, across) * max(0.0, down)
+
+
+def _area(face: Face) -> float:
+    return max(1e-6, face.box[2] * face.box[3])

@@ -24,7 +24,7 @@ STILL, HOLD = 0.5, 1.0
 COUNTS = 0.1
 #: Share of an interval by which a look may come early: frames jitter.
 EARLY = 0.1
-#: More places than this cost as much as the whole picture.
+#: A look at more places than this would save little, so that crowds get the whole picture every time.
 MOST = 4 * AT_ONCE
 #: Faces that were looked for less than so many seconds ago are only read, where they have moved to since, if frames
 #: follow within so many seconds: of slower ones a face that begins to move would be lost.

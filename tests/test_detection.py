@@ -97,7 +97,7 @@ def test_crops_of_cheap_looks_lie_as_those_of_whole_ones(tmp_path: Path, figure:
     near = sum(growth < 0.2 and turn < 10 for growth, turn in apart)
     figure(f"crops of cheap looks that lie as those of whole ones, within 20 % and 10 degrees: {near} of {len(apart)}")
     assert len(apart) > 150
-    assert near >= 0.85 * len(apart)
+    assert near >= 0.9 * len(apart)
 
 
 def test_crops_hardly_depend_on_where_a_face_is(figure: Callable[[str], None]) -> None:

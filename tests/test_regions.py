@@ -5,11 +5,13 @@ import math
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edge.detector import Back, Detector
 from edge.events import Box
 from edge.faces import LEFT_EYE, RIGHT_EYE
-from edge.regions import RegionDetector
+from edge.regions import CLOSE, MIRRORED, REFINED, WIDE, RegionDetector, _draw, _face, _Place, _tiles
 from tests.parts.samples import portrait
 
 
@@ -146,11 +148,54 @@ def test_a_face_that_is_not_seen_again_keeps_its_landmarks(look, crowd):
     assert (same.landmarks == faces[0].landmarks).all()
 
 
-def test_landmarks_of_a_mirrored_picture_are_mirrored(crowd):
-    """Eyes and ears change places: if views were brought back wrongly, the median would lie between them."""
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@given(middle=st.tuples(st.floats(-50, 700), st.floats(-50, 500)), side=st.floats(20, 400), roll=st.floats(-180, 180))
+def test_what_a_view_shows_is_brought_back_to_where_it_is(count, middle, side, roll):
+    """Points of the picture, told from the edges of its pixels, as the network would tell them of each view."""
+    places = [_Place(*middle, side, CLOSE, roll)] * count
+    points = np.array(middle) + side * np.random.default_rng(count).uniform(-0.3, 0.3, (7, 2))
+    for view in _tiles(places, 64):
+        inside = (points - 0.5) @ view.transform[:, :2].T + view.transform[:, 2] + 0.5
+        if view.mirrored:
+            inside[:, 0] = 64 - inside[:, 0]
+            inside[1:] = inside[1:][list(MIRRORED)]
+        inside += (view.x, view.y)
+        values = np.concatenate([inside[0], (20, 16), inside[1:].ravel()]).astype(np.float32)
+        face = _face(0.9, values, view)
+        np.testing.assert_allclose(face.landmarks, points[1:], atol=2e-3 * side)
+        x, y, width, height = face.box
+        np.testing.assert_allclose((x + width / 2, y + height / 2), points[0], atol=2e-3 * side)
+        np.testing.assert_allclose((width, height), (20 / 64 * side, 16 / 64 * side), rtol=1e-5)
+
+
+def test_views_are_drawn_where_they_are_brought_back_from():
+    """A dot in the picture lies in every view where the view's transform says."""
+    picture = np.zeros((480, 640), np.uint8)
+    cv2.circle(picture, (301, 203), 6, 255, -1)
+    place = _Place(320, 240, 200, CLOSE, 12)
+    views = _tiles([place], 64)
+    canvas = np.zeros((128, 128, 3), np.uint8)
+    _draw(canvas, picture, views)
+    for view in views:
+        tile = canvas[view.y : view.y + 64, view.x : view.x + 64, 0].astype(float)
+        if view.mirrored:
+            tile = tile[:, ::-1]
+        y, x = (np.average(at, weights=tile) for at in np.indices(tile.shape))
+        np.testing.assert_allclose((x, y), view.transform[:, :2] @ (301, 203) + view.transform[:, 2], atol=0.15)
+
+
+def test_a_face_in_front_of_a_larger_one_is_not_blended_with_it(look, crowd, monkeypatch):
+    picture, faces = crowd
+    large = np.array([32, 32, 40, 40, *[32, 32] * 6], np.float32)
+    small = np.array([36, 36, 24, 24, *[36, 36] * 6], np.float32)
+    monkeypatch.setattr(look, "_find", FindsIn([small, large]))
+    (found,) = look(picture, [expected(face, picture) for face in faces[:3]])
+    assert found.box[2] == pytest.approx(faces[0].box[2] * WIDE * 24 / 64, rel=0.01)
+
+
+def test_of_a_crowd_the_largest_are_looked_at_again(look, crowd):
     picture, _ = crowd
-    detector = Detector(0.5)
-    for face in detector(picture[:360, :360]):
-        (other,) = detector(np.ascontiguousarray(picture[:360, 359::-1]))
-        back = other.landmarks[[1, 0, 2, 3, 5, 4]] * (-1, 1) + (359, 0)
-        assert np.abs(back - face.landmarks).max() < 0.06 * face.box[3]
+    before = Back(0.5)(picture)[:1] * (REFINED + 3)
+    after = look.refined(picture, before)
+    assert len(after) == len(before)
+    assert [face is other for face, other in zip(after, before, strict=True)] == [False] * REFINED + [True] * 3

@@ -87,5 +87,5 @@ def test_face_that_fills_the_picture(detector):
     (face,) = find_faces(tight, detector)
     eyes = [LEFT_EYE, RIGHT_EYE]
     np.testing.assert_allclose(face.landmarks[eyes] + np.array([x, y]), whole.landmarks[eyes], atol=0.04 * width)
-    (hasty,) = Back(0.3)(tight)
+    (hasty,) = Back(0.3)(tight)  # what a first look alone says
     assert np.abs(hasty.landmarks[eyes] + np.array([x, y]) - whole.landmarks[eyes]).max() > 0.1 * width
