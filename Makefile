@@ -6,7 +6,7 @@ STAMPS := $(VENV)/stamps
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 DAEMON := $(BIN)/emotion-edge run --demo $(if $(SOURCE),--source "$(SOURCE)") $(if $(CONFIG),--config "$(CONFIG)")
 TRAINER := $(BIN)/emotion-trainer
-MODEL := configs/trainer/ferplus-56.yaml
+MODEL := configs/trainer/ferplus-refined.yaml
 TEACHERS := .cache/teachers
 # A face recognition each, as npm names it, taught expressions by a configuration of its own.
 DLIB := @vladmandic/face-api@1.7.15
@@ -92,6 +92,8 @@ teachers: $(STAMPS)/test ## make the soft labels that the shipped model learns f
 	@$(call TEACH,teacher-faceres-128,teacher-faceres-128,trainer/runs/teacher-faceres-128/teacher-faceres-128.keras)
 	@$(TRAINER) train --config configs/trainer/teacher-longer.yaml
 	@$(call TEACH,teacher-longer,teacher-longer,trainer/runs/teacher-longer/teacher-longer.keras)
+	@$(TRAINER) train --config configs/trainer/teacher-longest.yaml
+	@$(call TEACH,teacher-longest,teacher-longest,trainer/runs/teacher-longest/teacher-longest.keras)
 
 evaluate: $(STAMPS)/test ## the shipped model under every protocol, peers beside it; SPLIT=validation, PEERS="a.tflite", JSON=1
 	@$(TRAINER) evaluate --split $(SPLIT) $(PEERS:%=--peer %) $(if $(JSON),--json)

@@ -15,7 +15,7 @@ from edge.faces import Face, Image, crop, look
 from edge.metrics import Metrics
 from edge.regions import REFINED, RegionDetector
 from edge.schedule import WHOLE, Look
-from edge.tracking import Known, Observation
+from edge.tracking import Known, Observation, Place
 from edge.yunet import YuNet
 
 
@@ -48,7 +48,7 @@ class Analyser:
         self._metrics.inferences["classify"].inc(len(faces))
         return observations
 
-    def find(self, image: Image, places: Sequence[Box] | None) -> list[Face]:
+    def find(self, image: Image, places: Sequence[Place] | None) -> list[Face]:
         """Find the faces of a BGR picture, in pixels of it."""
         if places is not None and not places:
             return []

@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 
 from edge.blazeface import BlazeFace, Floats, Image
-from edge.events import Box
 from edge.faces import LEFT_EYE, RIGHT_EYE, Face, shrunk_patch
+from edge.tracking import Place
 
 #: Side of what is looked at, in multiples of the face's size: around a face that was just found …
 CLOSE = 1.5
-#: … and where one is expected, which may have moved.
-WIDE = 1.65
+#: … and where one is expected: so much more for each of its sizes that it moves, up to so much.
+LOOSER, WIDE = 4.0, 1.8
 #: By how much a face may be larger or smaller than expected: what is much smaller is often an ear.
 CHANGE = 1.8
 #: So many views fit into one small picture.
@@ -39,7 +39,7 @@ MIRRORED = (1, 0, 2, 3, 5, 4)
 
 
 @dataclass(frozen=True)
-class _Place:
+class _Square:
     """A square of the picture that is looked at.
 
     Attributes:
@@ -62,7 +62,7 @@ class _View:
     """A tile of the small picture: left, top and side in its pixels, and what it shows.
 
     Attributes:
-        place: that it shows.
+        square: that it shows.
         transform: float32 (2, 3), from the picture to the tile before it is mirrored.
         mirrored: whether it is.
     """
@@ -70,7 +70,7 @@ class _View:
     x: int
     y: int
     size: int
-    place: _Place
+    square: _Square
     transform: Floats
     mirrored: bool
 
@@ -85,13 +85,13 @@ class RegionDetector:
     def __init__(self, threshold: float) -> None:
         self._find = BlazeFace.short(threshold)
 
-    def __call__(self, image: Image, expected: Sequence[Box]) -> list[Face]:
-        """Find faces of a BGR or grey picture near the boxes expected, in fractions of it; largest first."""
-        height, width = image.shape[:2]
-        boxes = [(box.x * width, box.y * height, box.width * width, box.height * height) for box in expected]
-        found: list[Face] = []
-        for views in self._views(image, [_place(box, WIDE) for box in boxes]):
-            found += _merged(views, least=_each(min(len(boxes), AT_ONCE)) // 2)
+    def __call__(self, image: Image, places: Sequence[Place]) -> list[Face]:
+        """Find faces of a BGR or grey picture where they are expected, largest first."""
+        squares = [_expected(place, image) for place in places]
+        found = []
+        for number, views in enumerate(self._views(image, squares)):
+            beside = min(len(places) - number // AT_ONCE * AT_ONCE, AT_ONCE)
+            found += _merged(views, least=_each(beside) // 2)
         return _without_doubles(found)
 
     def refined(self, image: Image, faces: Sequence[Face]) -> list[Face]:
@@ -99,9 +99,9 @@ class RegionDetector:
 
         The first `REFINED` of them; the rest of a crowd is returned as it is.
         """
-        places = [_place(face.box, CLOSE, _roll(face)) for face in faces[:REFINED]]
+        squares = [_square(face.box, CLOSE, _roll(face)) for face in faces[:REFINED]]
         refined = []
-        for face, views in zip(faces, self._views(image, places), strict=False):
+        for face, views in zip(faces, self._views(image, squares), strict=False):
             same = [face, *(view for view in views if _overlap(view, face) > SAME)]
             refined.append(replace(face, landmarks=_median([each.landmarks for each in same])))
         return [*refined, *faces[REFINED:]]
@@ -110,23 +110,29 @@ class RegionDetector:
         """Return how often the network runs for so many places."""
         return math.ceil(places / AT_ONCE)
 
-    def _views(self, image: Image, places: Sequence[_Place]) -> Iterator[list[Face]]:
-        """Return for each place what is seen in its views, the same face up to four times."""
-        for first in range(0, len(places), AT_ONCE):
-            some = places[first : first + AT_ONCE]
+    def _views(self, image: Image, squares: Sequence[_Square]) -> Iterator[list[Face]]:
+        """Return for each square what is seen in its views, the same face up to four times."""
+        for first in range(0, len(squares), AT_ONCE):
+            some = squares[first : first + AT_ONCE]
             views = _tiles(some, self._find.side // 2)
             canvas = np.zeros((self._find.side, self._find.side, 3), np.uint8)
             _draw(canvas, image, views)
             seen = [
                 (view, _face(*face, view)) for face in self._find(canvas) for view in views if _holds(view, face[1])
             ]
-            for place in some:
-                yield [face for view, face in seen if view.place is place]
+            for square in some:
+                yield [face for view, face in seen if view.square is square]
 
 
-def _place(box: tuple[float, float, float, float], margin: float, roll: float = 0.0) -> _Place:
+def _expected(place: Place, image: Image) -> _Square:
+    height, width = image.shape[:2]
+    box, margin = place.box, min(CLOSE + LOOSER * place.moved, WIDE)
+    return _square((box.x * width, box.y * height, box.width * width, box.height * height), margin)
+
+
+def _square(box: tuple[float, float, float, float], margin: float, roll: float = 0.0) -> _Square:
     x, y, width, height = box
-    return _Place(x + width / 2, y + height / 2, max(4.0, margin * max(width, height)), margin, roll)
+    return _Square(x + width / 2, y + height / 2, max(4.0, margin * max(width, height)), margin, roll)
 
 
 def _roll(face: Face) -> float:
@@ -135,27 +141,27 @@ def _roll(face: Face) -> float:
     return math.degrees(math.atan2(bottom - top, right - left))
 
 
-def _each(places: int) -> int:
-    """Return how many views of each of one to four places fit into the small picture."""
-    return AT_ONCE // places
+def _each(squares: int) -> int:
+    """Return how many views of each of one to four squares fit into the small picture."""
+    return AT_ONCE // squares
 
 
-def _tiles(places: Sequence[_Place], size: int) -> list[_View]:
-    """Share the four tiles of the small picture, each `size` pixels wide and high, among one to four places."""
-    shown = [(place, turn, mirrored) for place in places for turn, mirrored in VIEWS[_each(len(places))]]
+def _tiles(squares: Sequence[_Square], size: int) -> list[_View]:
+    """Share the four tiles of the small picture, each `size` pixels wide and high, among one to four squares."""
+    shown = [(square, turn, mirrored) for square in squares for turn, mirrored in VIEWS[_each(len(squares))]]
     return [
-        _View(number % 2 * size, number // 2 * size, size, place, _transform(place, turn, size), mirrored)
-        for number, (place, turn, mirrored) in enumerate(shown)
+        _View(number % 2 * size, number // 2 * size, size, square, _transform(square, turn, size), mirrored)
+        for number, (square, turn, mirrored) in enumerate(shown)
     ]
 
 
-def _transform(place: _Place, turn: float, size: int) -> Floats:
-    """Return the transform that shows a place upright, but turned by so many degrees, in a tile."""
-    scale = size / place.side
-    angle = math.radians(place.roll + turn)
+def _transform(square: _Square, turn: float, size: int) -> Floats:
+    """Return the transform that shows a square upright, but turned by so many degrees, in a tile."""
+    scale = size / square.side
+    angle = math.radians(square.roll + turn)
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
     # Pixel centres are at integer coordinates, hence the half pixels.
-    middle, x, y = (size - 1) / 2, place.x - 0.5, place.y - 0.5
+    middle, x, y = (size - 1) / 2, square.x - 0.5, square.y - 0.5
     return np.array([[cos, sin, middle - cos * x - sin * y], [-sin, cos, middle + sin * x - cos * y]], np.float32)
 
 
@@ -178,7 +184,7 @@ def _draw(canvas: Image, image: Image, views: Sequence[_View]) -> None:
 def _holds(view: _View, values: Floats) -> bool:
     """Tell whether a detection lies in a view and is about as large as what is expected there."""
     inside = view.x <= values[0] < view.x + view.size and view.y <= values[1] < view.y + view.size
-    change = values[3] * view.place.margin / view.size
+    change = values[3] * view.square.margin / view.size
     return bool(inside and 1 / CHANGE < change < CHANGE)
 
 
@@ -191,7 +197,7 @@ def _face(confidence: float, values: Floats, view: _View) -> Face:
     # The network counts from the edges of pixels, and so do faces; transforms count from the middles.
     back = cv2.invertAffineTransform(view.transform)
     points = (points - 0.5) @ back[:, :2].T + back[:, 2] + 0.5
-    width, height = (values[2:4] * view.place.side / view.size).tolist()
+    width, height = (values[2:4] * view.square.side / view.size).tolist()
     x, y = points[0].tolist()
     return Face((x - width / 2, y - height / 2, width, height), confidence, np.asarray(points[1:], np.float32))
 

@@ -12,7 +12,7 @@ from edge.events import Box
 from edge.faces import Image
 from edge.regions import AT_ONCE
 from edge.surroundings import Surroundings
-from edge.tracking import Known, Outlook
+from edge.tracking import Known, Outlook, Place
 
 #: Seconds between two looks at the whole picture: small faces, which it sees one time in two, are found as soon …
 INTERVAL = 0.2
@@ -36,11 +36,11 @@ class Look:
     """How a frame is looked at.
 
     Attributes:
-        places: where faces are looked for, in fractions of the picture; none for all of it.
+        places: where faces are looked for; none for all of the picture.
         known: faces that are only read, where they are expected.
     """
 
-    places: tuple[Box, ...] | None = None
+    places: tuple[Place, ...] | None = None
     known: tuple[Known, ...] = ()
 
 
@@ -85,7 +85,7 @@ class Schedule:
         if self._step < FAST and known and all(known) and time - self._looked < NEAR:
             return Look((), tuple(face for face in known if face))
         self._looked = time
-        return Look(tuple(face.at(time) for face in likely[: runs * AT_ONCE]))
+        return Look(tuple(face.place(time) for face in likely[: runs * AT_ONCE]))
 
     def _due(self, time: float, outlook: Outlook, image: Image | None) -> bool:
         """Tell whether it is time for a look at the whole picture."""

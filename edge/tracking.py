@@ -151,6 +151,19 @@ class Transition:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where a face is looked for.
+
+    Attributes:
+        box: of the face, in fractions of the picture.
+        moved: how far it should have come since it was last seen, in multiples of its size.
+    """
+
+    box: Box
+    moved: float = 0.0
+
+
+@dataclass(frozen=True)
 class Known:
     """A face that is taken to be where it is expected; `box` and `landmarks` in fractions of the picture."""
 
@@ -178,15 +191,20 @@ class Expected:
         x, y = self._moved(time)
         return Box(self.box.x + x, self.box.y + y, self.box.width, self.box.height)
 
+    def place(self, time: float) -> Place:
+        """Return where to look for the face at `time`."""
+        return Place(self.at(time), self._share_moved(time))
+
     def known(self, time: float) -> Known | None:
         """Return the face as it should be at `time`, good enough to be read; none if it has to be looked for."""
-        if not (self.seen and self.confirmed) or self.landmarks is None:
+        if not (self.seen and self.confirmed) or self.landmarks is None or self._share_moved(time) > STEADY:
             return None
-        x, y = self._moved(time)
-        if math.hypot(x / max(self.box.width, 1e-6), y / max(self.box.height, 1e-6)) > STEADY:
-            return None
-        landmarks = self.landmarks + np.array((x, y), np.float32)
+        landmarks = self.landmarks + np.array(self._moved(time), np.float32)
         return Known(self.number, self.at(time), landmarks, self.confidence)
+
+    def _share_moved(self, time: float) -> float:
+        x, y = self._moved(time)
+        return math.hypot(x / max(self.box.width, 1e-6), y / max(self.box.height, 1e-6))
 
     def _moved(self, time: float) -> tuple[float, float]:
         seconds = min(max(0.0, time - self.last_seen), VELOCITY_BELIEVED)

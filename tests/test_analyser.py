@@ -8,7 +8,7 @@ from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.events import Box
 from edge.metrics import Metrics
 from edge.schedule import Look
-from edge.tracking import Known
+from edge.tracking import Known, Place
 from tests.parts.samples import LABELS, portrait
 
 
@@ -35,11 +35,11 @@ def test_of_an_empty_picture_runs_no_classifier(metrics):
 def test_looks_only_where_it_is_told(metrics):
     analyse = Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)
     (whole,) = analyse(portrait())
-    (near,) = analyse(portrait(), Look((whole.box,)))
+    (near,) = analyse(portrait(), Look((Place(whole.box),)))
     assert near.box.x == pytest.approx(whole.box.x, abs=0.02)
     assert near.box.height == pytest.approx(whole.box.height, rel=0.15)
     assert near.look @ whole.look > 0.8
-    assert analyse(portrait(), Look((Box(0.0, 0.8, 0.1, 0.1),))) == []
+    assert analyse(portrait(), Look((Place(Box(0.0, 0.8, 0.1, 0.1)),))) == []
     assert analyse(portrait(), Look(())) == []
     assert [metrics.inferences[stage]._value.get() for stage in ("detect", "regions", "classify")] == [1, 3, 2]
 

@@ -19,7 +19,7 @@ from edge.faces import Face, crop_transform
 from edge.metrics import Metrics
 from edge.regions import RegionDetector
 from edge.schedule import Schedule
-from edge.tracking import Transition
+from edge.tracking import Place, Transition
 from tests.parts.analysis import KEEP, Analysed, overlap, side_by_side
 from tests.parts.samples import LABELS
 from tests.scenes import Portrait, clear_portraits, compose, read_clip
@@ -89,7 +89,7 @@ def test_crops_of_cheap_looks_lie_as_those_of_whole_ones(tmp_path: Path, figure:
     apart = []
     for frame in read_clip(tmp_path / "scene.mp4"):
         faces = whole(frame)
-        found = look(frame, [_place(face, frame) for face in faces])
+        found = look(frame, [Place(_place(face, frame)) for face in faces])
         for face in faces:
             for again in found:
                 if overlap(_place(face, frame), _place(again, frame)) > 0.4:

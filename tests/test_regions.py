@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from edge.detector import Back, Detector
 from edge.events import Box
 from edge.faces import LEFT_EYE, RIGHT_EYE
-from edge.regions import CLOSE, MIRRORED, REFINED, WIDE, RegionDetector, _draw, _face, _Place, _tiles
+from edge.regions import CLOSE, MIRRORED, REFINED, RegionDetector, _draw, _face, _Square, _tiles
+from edge.tracking import Place
 from tests.parts.samples import portrait
 
 
@@ -38,7 +39,8 @@ def expected(face, picture, shift=0.0, growth=1.0):
     height, width = picture.shape[:2]
     x, y, w, h = face.box
     middle, side = (x + w / 2 + shift * w, y + h / 2 - shift * h), h * growth
-    return Box((middle[0] - side / 2) / width, (middle[1] - side / 2) / height, side / width, side / height)
+    box = Box((middle[0] - side / 2) / width, (middle[1] - side / 2) / height, side / width, side / height)
+    return Place(box, abs(shift))
 
 
 def middle(face):
@@ -88,7 +90,7 @@ def test_nobody_is_found_elsewhere(look, crowd):
 )
 @pytest.mark.parametrize("shape", [(480, 640, 3), (480, 640), (16, 16, 3), (1, 400, 3)])
 def test_places_of_any_kind_are_survived(look, place, shape):
-    assert look(np.full(shape, 128, np.uint8), [place, place]) == []
+    assert look(np.full(shape, 128, np.uint8), [Place(place, 0.2), Place(place)]) == []
 
 
 def test_a_face_cut_by_the_edge_is_found(look):
@@ -105,7 +107,7 @@ def test_grey_pictures_work(look):
 
 def test_the_picture_is_not_changed(look):
     picture = portrait().copy()
-    look(picture, [Box(0.3, 0.2, 0.4, 0.5)])
+    look(picture, [Place(Box(0.3, 0.2, 0.4, 0.5))])
     np.testing.assert_array_equal(picture, portrait())
 
 
@@ -152,9 +154,9 @@ def test_a_face_that_is_not_seen_again_keeps_its_landmarks(look, crowd):
 @given(middle=st.tuples(st.floats(-50, 700), st.floats(-50, 500)), side=st.floats(20, 400), roll=st.floats(-180, 180))
 def test_what_a_view_shows_is_brought_back_to_where_it_is(count, middle, side, roll):
     """Points of the picture, told from the edges of its pixels, as the network would tell them of each view."""
-    places = [_Place(*middle, side, CLOSE, roll)] * count
+    squares = [_Square(*middle, side, CLOSE, roll)] * count
     points = np.array(middle) + side * np.random.default_rng(count).uniform(-0.3, 0.3, (7, 2))
-    for view in _tiles(places, 64):
+    for view in _tiles(squares, 64):
         inside = (points - 0.5) @ view.transform[:, :2].T + view.transform[:, 2] + 0.5
         if view.mirrored:
             inside[:, 0] = 64 - inside[:, 0]
@@ -172,8 +174,8 @@ def test_views_are_drawn_where_they_are_brought_back_from():
     """A dot in the picture lies in every view where the view's transform says."""
     picture = np.zeros((480, 640), np.uint8)
     cv2.circle(picture, (301, 203), 6, 255, -1)
-    place = _Place(320, 240, 200, CLOSE, 12)
-    views = _tiles([place], 64)
+    square = _Square(320, 240, 200, CLOSE, 12)
+    views = _tiles([square], 64)
     canvas = np.zeros((128, 128, 3), np.uint8)
     _draw(canvas, picture, views)
     for view in views:
@@ -190,7 +192,7 @@ def test_a_face_in_front_of_a_larger_one_is_not_blended_with_it(look, crowd, mon
     small = np.array([36, 36, 24, 24, *[36, 36] * 6], np.float32)
     monkeypatch.setattr(look, "_find", FindsIn([small, large]))
     (found,) = look(picture, [expected(face, picture) for face in faces[:3]])
-    assert found.box[2] == pytest.approx(faces[0].box[2] * WIDE * 24 / 64, rel=0.01)
+    assert found.box[2] == pytest.approx(faces[0].box[2] * CLOSE * 24 / 64, rel=0.01)
 
 
 def test_of_a_crowd_the_largest_are_looked_at_again(look, crowd):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -58,8 +59,9 @@ def test_places_move_on_with_their_faces():
     schedule = Schedule()
     assert schedule.look(0.0, NOBODY).places is None
     (place,) = schedule.look(0.1, Outlook((face(velocity=(1.0, -0.5)),))).places
-    assert (place.x, place.y) == (pytest.approx(0.5), pytest.approx(0.35))
-    assert (place.width, place.height) == (0.2, 0.2)
+    assert (place.box.x, place.box.y) == (pytest.approx(0.5), pytest.approx(0.35))
+    assert (place.box.width, place.box.height) == (0.2, 0.2)
+    assert place.moved == pytest.approx(math.hypot(0.5, 0.25))
 
 
 def test_an_empty_scene_is_not_looked_at_between():

@@ -60,7 +60,9 @@ def test_teachers_of_the_command_line_and_stored_soft_labels_exclude_each_other(
         with_teachers(changed(config, {"training.distillation.soft_labels": "soft.npz"}))
 
 
-@pytest.mark.parametrize("name", ["ferplus", "distilled", "ferplus-56", "teacher-longest", "ferplus-faceres"])
+@pytest.mark.parametrize(
+    "name", ["ferplus", "distilled", "ferplus-56", "ferplus-refined", "teacher-longest", "ferplus-faceres"]
+)
 def test_recorded_run_is_that_of_its_configuration(name):
     config = load_config(ROOT / f"configs/trainer/{name}.yaml")
     assert is_recorded(ROOT / "trainer/runs" / config.name, config)

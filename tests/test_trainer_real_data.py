@@ -21,7 +21,7 @@ from trainer.training.distil import lookup, read
 
 RULE = CropRule(48, 2.7, 0.37)
 ROOT = Path(__file__).parents[1]
-SHIPPED_RUN = ROOT / "configs/trainer/ferplus-56.yaml"
+SHIPPED_RUN = ROOT / "configs/trainer/ferplus-refined.yaml"
 
 
 @pytest.fixture(scope="module")

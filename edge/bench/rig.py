@@ -13,7 +13,7 @@ from edge import __version__
 from edge.analyser import Analyser
 from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.camera import Camera
-from edge.events import Box, Event
+from edge.events import Event
 from edge.faces import Face, Image
 from edge.frames import Frame, Wanted, every
 from edge.metrics import Metrics
@@ -21,7 +21,7 @@ from edge.pipeline import Pipeline
 from edge.replay import EventLog
 from edge.settings import CameraSettings, DetectorSettings
 from edge.sources.file import FileSource
-from edge.tracking import Observation, Rules
+from edge.tracking import Observation, Place, Rules
 
 CLIP = Path(__file__).parents[1] / "media" / "bench.mp4"
 SETTINGS = DetectorSettings()
@@ -91,7 +91,7 @@ class MeasuredAnalyser(Analyser):
         super().__init__(read_bundle(DEFAULT_MODEL), SETTINGS.keep, metrics)
         self._clock = clock
 
-    def find(self, image: Image, places: Sequence[Box] | None) -> list[Face]:
+    def find(self, image: Image, places: Sequence[Place] | None) -> list[Face]:
         """Find faces, as the daemon does."""
         started = time.thread_time()
         faces = super().find(image, places)

@@ -19,7 +19,7 @@ from edge.lane import Lane, Ticket
 from edge.metrics import Metrics
 from edge.replay import DEPTH
 from edge.schedule import Schedule
-from edge.tracking import Observation, Rules, Track, Tracker, Transition
+from edge.tracking import Observation, Place, Rules, Track, Tracker, Transition
 from tests.parts.samples import LABELS
 
 Image = npt.NDArray[np.uint8]
@@ -118,9 +118,9 @@ def overlap(one: Box, other: Box) -> float:
 
 
 def _timed(
-    find: Callable[[Image, Sequence[Box] | None], list[Face]], add: Callable[[float], None]
-) -> Callable[[Image, Sequence[Box] | None], list[Face]]:
-    def timed(image: Image, places: Sequence[Box] | None) -> list[Face]:
+    find: Callable[[Image, Sequence[Place] | None], list[Face]], add: Callable[[float], None]
+) -> Callable[[Image, Sequence[Place] | None], list[Face]]:
+    def timed(image: Image, places: Sequence[Place] | None) -> list[Face]:
         started = time.thread_time()
         faces = find(image, places)
         add(time.thread_time() - started)
