@@ -27,8 +27,7 @@ from trainer.data.alignment import paste
 
 VIDEO = Path(os.environ.get("EMOTION_VIDEO", "../shared/video"))
 SCENE_RATE = 15
-#: With 0.8 and 0.9 one of the twelve starts with another emotion under cheap looks: a weakness of the model that ships.
-VISITS, SURE = 12, 0.95
+VISITS, SURE, FACE = 12, 0.8, 0.8
 KINDS = ("start", "change", "end")
 #: A start or end may come this much later or earlier, seconds.
 TOLERANCE = 0.5
@@ -140,13 +139,17 @@ def _apart(one: Floats, other: Floats) -> tuple[float, float]:
 
 
 def _sure(portraits: list[Portrait]) -> list[Portrait]:
-    """Return the portraits in which the model sees the same as people do, at least with probability `SURE`."""
+    """Return the portraits in which the model sees the same as people do, at least with probability `SURE`.
+
+    FER+ has drawings too: what the detector is not sure of is left out.
+    """
     analyser = Analyser(read_bundle(DEFAULT_MODEL), KEEP, Metrics("node", "0"))
     sure = []
     for portrait in portraits:
         large = cv2.cvtColor(cv2.resize(portrait.image, (300, 300), interpolation=cv2.INTER_CUBIC), cv2.COLOR_GRAY2BGR)
         seen = analyser(np.asarray(cv2.copyMakeBorder(large, 200, 200, 200, 200, cv2.BORDER_REPLICATE), np.uint8))
-        if len(seen) == 1 and seen[0].probabilities[LABELS.index(portrait.emotion)] >= SURE:
+        certain = len(seen) == 1 and seen[0].confidence >= FACE
+        if certain and seen[0].probabilities[LABELS.index(portrait.emotion)] >= SURE:
             sure.append(portrait)
     return sure
 
