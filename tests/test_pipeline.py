@@ -339,7 +339,7 @@ def test_a_ticket_says_where_to_look_by_the_result_a_fixed_number_of_frames_befo
     assert [len(asked[number]) for number in range(1, 8)] == [0, 0, 0, 0, 1, 1, 1]
     for number in range(depth + BEYOND, 8):
         # A little further each time, because it has been seen to move.
-        assert 0.03 * (number - depth) <= asked[number][0].x < 0.03 * number
+        assert 0.03 * (number - depth) <= asked[number][0].box.x < 0.03 * number
 
 
 def test_a_ticket_of_a_live_camera_says_where_to_look_by_the_last_result(pipeline, metrics):
