@@ -42,11 +42,10 @@ class Back:
 
     Args:
         threshold: least confidence of a detection, 0–1.
-        overlap: detections whose intersection over union is above this are one face.
     """
 
-    def __init__(self, threshold: float, overlap: float = 0.3) -> None:
-        self._find = BlazeFace.back(threshold, overlap)
+    def __init__(self, threshold: float) -> None:
+        self._find = BlazeFace.back(threshold)
 
     def __call__(self, image: Image) -> list[Face]:
         """Find the faces of a BGR (height, width, 3) or grey (height, width) picture, largest first."""
