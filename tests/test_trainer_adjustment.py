@@ -15,7 +15,7 @@ from trainer.cli import main
 from trainer.config import Architecture, Config, changed
 from trainer.data.augment import plain_crops
 from trainer.data.inputs import normalise
-from trainer.measuring.adjustments import measure
+from trainer.measuring.adjustments import STRENGTHS, measure
 from trainer.training.adjustment import adjust, adjustment
 from trainer.training.fit import fit
 
@@ -40,6 +40,15 @@ def test_class_without_faces_keeps_its_logit():
     assert added[1] > added[0] > 0
 
 
+@given(st.integers(0, 2**32 - 1), st.floats(0, 2), st.floats(0.01, 0.99))
+def test_only_classes_below_a_share_are_raised_and_as_if_they_had_it(seed, strength, below):
+    distributions = np.random.default_rng(seed).dirichlet(np.ones(5), 40).astype(np.float32)
+    shares = distributions.mean(axis=0)
+    added = adjustment(distributions, strength, below)
+    np.testing.assert_allclose(shares * np.exp(added), shares * np.maximum(below / shares, 1) ** strength, rtol=1e-4)
+    assert not added[shares >= below].any()
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_architecture_ends_in_logits_that_can_be_adjusted(kind):
     network = build(Architecture(kind=kind), (48, 48, 1), 8)
@@ -55,10 +64,11 @@ def test_finished_training_takes_another_strength(tmp_path):
     faces = SAMPLES.subset(np.arange(len(SAMPLES))[: len(SAMPLES) // 2 + 3])  # not all classes alike
     crops = normalise(plain_crops(faces.faces.images, None, config.crop.rule()))
     first: keras.Model = fit(faces, faces, config, tmp_path / "run")
-    second = fit(faces, faces, changed(config, {"training.logit_adjustment": 0.3}), tmp_path / "run")
+    changes = {"training.logit_adjustment": 0.3, "training.adjust_below": 0.2}
+    second = fit(faces, faces, changed(config, changes), tmp_path / "run")
     difference = second(crops).numpy() - first(crops).numpy()
     np.testing.assert_allclose(
-        difference, np.tile(adjustment(faces.faces.distributions, 0.3), (len(crops), 1)), atol=1e-4
+        difference, np.tile(adjustment(faces.faces.distributions, 0.3, 0.2), (len(crops), 1)), atol=1e-4
     )
 
 
@@ -70,8 +80,16 @@ def test_each_strength_is_measured_on_the_protocols_that_the_data_allow(tmp_path
 
 
 def test_command_prints_a_row_for_each_strength(tmp_path, monkeypatch):
+    used = []
+
+    def noted(distributions, strength, below):
+        used.append((strength, below))
+        return adjustment(distributions, strength, below)
+
+    monkeypatch.setattr("trainer.measuring.adjustments.adjustment", noted)
     monkeypatch.chdir(tmp_path)
     data = draw_ferplus(tmp_path / "data", each=(8, 4, 2))
-    result = CliRunner().invoke(main, ["adjustments", str(DEFAULT_MODEL), "--data", str(data)])
+    result = CliRunner().invoke(main, ["adjustments", str(DEFAULT_MODEL), "--below", "0.125", "--data", str(data)])
     assert result.exit_code == 0, result.output
     assert "0.25" in result.stdout
+    assert set(used) == {(strength, 0.125) for strength in STRENGTHS}

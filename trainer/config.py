@@ -135,8 +135,11 @@ class Training(_Section):
         default=0,
         ge=0,
         le=2,
-        description="in the end each class's logit is lowered by this times the log of its share, which favours the "
-        "rare ones (arXiv:2007.07314)",
+        description="finally the logit of each class with a share below adjust_below rises by this times the log "
+        "of adjust_below over its share, which favours the rare ones (arXiv:2007.07314)",
+    )
+    adjust_below: float = Field(
+        default=1, gt=0, le=1, description="share of a class, of those that are adjusted; 1: all are, as in the paper"
     )
     average_momentum: float = Field(
         default=0.999, ge=0, lt=1, description="of the moving average of the weights; 0: none"

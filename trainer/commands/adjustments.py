@@ -11,8 +11,15 @@ from trainer.commands.options import CACHE, DATA_OPTION, FILE, one_line
 
 @click.command()
 @click.argument("model", type=FILE, required=False)
+@click.option(
+    "--below",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1,
+    show_default=True,
+    help="As training.adjust_below: classes with less than this share are shifted.",
+)
 @DATA_OPTION
-def adjustments(model: Path | None, data: Path | None) -> None:
+def adjustments(model: Path | None, below: float, data: Path | None) -> None:
     """Show MODEL's figures (default: the one that ships) over logit adjustments, on validation faces.
 
     What is shown comes on top of the training.logit_adjustment that MODEL was made with.
@@ -28,4 +35,4 @@ def adjustments(model: Path | None, data: Path | None) -> None:
         load_keras()
         from trainer.measuring.adjustments import measure, show
 
-        show(measure(model or DEFAULT_MODEL, folder, CACHE), Console())
+        show(measure(model or DEFAULT_MODEL, folder, CACHE, below=below), Console())

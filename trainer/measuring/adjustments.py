@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
@@ -25,7 +23,7 @@ SHOWN = ("FER+ 8", "FER+ strict", "CK+ cross B", "CK+ cross C")
 Found = dict[float, dict[str, Figures]]
 
 
-def measure(model: Path, data: Path, cache: Path, strengths: Sequence[float] = STRENGTHS) -> Found:
+def measure(model: Path, data: Path, cache: Path, strengths: Sequence[float] = STRENGTHS, below: float = 1) -> Found:
     """Shift the logits of a model file by each strength and ask about FER+ validation and CK+ subjects of odd number.
 
     Args:
@@ -33,6 +31,7 @@ def measure(model: Path, data: Path, cache: Path, strengths: Sequence[float] = S
         data: folder of the data sets.
         cache: folder for landmarks.
         strengths: as `training.logit_adjustment`, on top of the one the model was made with.
+        below: as `training.adjust_below`.
 
     Returns:
         strength → protocol → figures.
@@ -52,17 +51,11 @@ def measure(model: Path, data: Path, cache: Path, strengths: Sequence[float] = S
     asked = [(each, protocol) for each in sets for protocol in each.protocols if protocol.name in SHOWN]
     return {
         strength: {
-            protocol.name: ask(protocol, _shifted(logits[each.name], distributions, strength), learned.labels)
+            protocol.name: ask(protocol, logits[each.name] + adjustment(distributions, strength, below), learned.labels)
             for each, protocol in asked
         }
         for strength in strengths
     }
-
-
-def _shifted(
-    logits: npt.NDArray[np.float32], distributions: npt.NDArray[np.float32], strength: float
-) -> npt.NDArray[np.float32]:
-    return np.asarray(logits + adjustment(distributions, strength), np.float32)
 
 
 def show(found: Found, console: Console) -> None:

@@ -9,20 +9,25 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 
-def adjustment(distributions: Floats, strength: float) -> Floats:
-    """Return what to add to the logits (classes,): minus `strength` times the log of each class's share.
+def adjustment(distributions: Floats, strength: float, below: float = 1) -> Floats:
+    """Return what to add to the logits (classes,): `strength` times the log of `below` over each class's share.
+
+    Classes with a share of at least `below` are left as they are: a shift between frequent ones costs many faces like
+    those learned from, one towards rare ones few. At 1 this is the method of the paper.
 
     Args:
         distributions: float32 (n, classes) of the faces that were learned from.
-        strength: 0 changes nothing; 1 answers as if all classes were equally frequent.
+        strength: 0 changes nothing; 1 answers as if all classes with a share less than `below` had that share.
+        below: share, more than 0.
     """
     shares = distributions.mean(axis=0)
     # A class of which nothing was learned has no share that could be undone.
     known = shares > 0
-    return np.asarray(np.where(known, -strength * np.log(np.where(known, shares, 1)), 0), np.float32)
+    lacking = np.log(below / np.where(known, shares, below))
+    return np.asarray(strength * np.maximum(lacking, 0), np.float32)
 
 
-def adjust(network: keras.Model, distributions: Floats, strength: float) -> None:
+def adjust(network: keras.Model, distributions: Floats, strength: float, below: float = 1) -> None:
     """Adjust the logits that `network` ends in, by the bias of its last layer."""
     bias = network.layers[-1].bias
-    bias.assign(bias + adjustment(distributions, strength))
+    bias.assign(bias + adjustment(distributions, strength, below))

@@ -93,7 +93,7 @@ def fit(
             with devices.on(config.training.device):
                 _train(train, validation, config, run, teachers, after_epoch)
         network = _kept_network(run, config, len(train.faces.labels))
-        adjust(network, train.faces.distributions, config.training.logit_adjustment)
+        adjust(network, train.faces.distributions, config.training.logit_adjustment, config.training.adjust_below)
         return network
 
 

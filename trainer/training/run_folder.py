@@ -34,7 +34,7 @@ NOT_LEARNED_FROM: dict[str, Any] = {
     "variant": True,
     "quantisation": True,
     "folds": True,
-    "training": {"device", "logit_adjustment"},
+    "training": {"device", "logit_adjustment", "adjust_below"},
 }
 #: So many keys that differ are named in a refusal.
 NAMED = 3
