@@ -13,7 +13,7 @@ from edge.emotions import Classifier
 from edge.events import Box
 from edge.faces import Face, Image, crop, look
 from edge.metrics import Metrics
-from edge.regions import REFINED, RegionDetector
+from edge.regions import RegionDetector
 from edge.schedule import WHOLE, Look
 from edge.tracking import Known, Observation, Place
 from edge.yunet import YuNet
@@ -39,7 +39,7 @@ class Analyser:
         """Return what is seen in a BGR picture, uint8 (height, width, 3); boxes and landmarks in fractions of it."""
         faces: list[tuple[Face, int | None]] = [(_in_pixels(known, image), known.number) for known in how.known]
         if not faces:
-            faces = [(face, None) for face in self.find(image, how.places)]
+            faces = [(face, None) for face in self.find(image, how.places, how.recent)]
         if not faces:
             return []
         started = time.perf_counter()
@@ -48,18 +48,17 @@ class Analyser:
         self._metrics.inferences["classify"].inc(len(faces))
         return observations
 
-    def find(self, image: Image, places: Sequence[Place] | None) -> list[Face]:
-        """Find the faces of a BGR picture, in pixels of it."""
+    def find(self, image: Image, places: Sequence[Place] | None, recent: Sequence[Known] = ()) -> list[Face]:
+        """Find the faces of a BGR picture, in pixels of it; arguments as of `Look`."""
         if places is not None and not places:
             return []
-        started = time.perf_counter()
+        started, runs = time.perf_counter(), self._regions.runs
         if places is None:
-            faces = self._detector(image)
+            faces = self._detector(image, [_in_pixels(known, image) for known in recent])
             self._metrics.inferences["detect"].inc()
         else:
             faces = self._regions(image, places)
-        looked_at = len(faces[:REFINED] if places is None else places)
-        self._metrics.inferences["regions"].inc(self._regions.runs(looked_at))
+        self._metrics.inferences["regions"].inc(self._regions.runs - runs)
         self._metrics.stages["detect" if places is None else "regions"].observe(time.perf_counter() - started)
         return faces
 

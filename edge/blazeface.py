@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib import resources
 
@@ -34,7 +35,10 @@ class BlazeFace:
         self._network = Network(resources.files("edge").joinpath(f"models/{file}").read_bytes())
         self.side = int(self._network.inputs[0]["shape"][1])
         self._anchors = _anchors(self.side, grid)
-        self._threshold = threshold
+        # The networks give logits: most are far below this, and cost nothing further.
+        self._least = (
+            math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - 0.5)
+        )
         self._overlap = overlap
 
     @classmethod
@@ -55,13 +59,13 @@ class BlazeFace:
             of the six landmarks, all in pixels of the picture. The most confident comes first.
         """
         regressors, scores = self._network(_normalised(canvas))
-        confidences = 1 / (1 + np.exp(-np.clip(scores[0, :, 0], -50, 50)))
-        keep = np.flatnonzero(confidences >= self._threshold)
+        keep = np.flatnonzero(scores[0, :, 0] >= self._least)
+        confidences = 1 / (1 + np.exp(-np.clip(scores[0, keep, 0], -50, 50)))
         values = regressors[0, keep]
         values[:, 0::2] += self._anchors[keep, :1]
         values[:, 1::2] += self._anchors[keep, 1:]
         values[:, 2:4] -= self._anchors[keep]  # width and height are no positions
-        return merge(confidences[keep], values, self._overlap)
+        return merge(confidences, values, self._overlap)
 
 
 def fit(image: Image, size: tuple[int, int]) -> Image:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -32,9 +32,12 @@ class Detector:
         self._first = first or Back(threshold)
         self._regions = regions or RegionDetector(threshold)
 
-    def __call__(self, image: Image) -> list[Face]:
-        """Find the faces of a BGR (height, width, 3) or grey (height, width) picture, largest first."""
-        return self._regions.refined(image, self._first(image))
+    def __call__(self, image: Image, recent: Sequence[Face] = ()) -> list[Face]:
+        """Find the faces of a BGR (height, width, 3) or grey (height, width) picture, largest first.
+
+        Those of `recent` that are found again are not looked at twice, and have their landmarks.
+        """
+        return self._regions.refined(image, self._first(image), recent)
 
 
 class Back:

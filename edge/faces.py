@@ -153,10 +153,12 @@ def shrunk_patch(image: Image, transform: Floats, size: int) -> tuple[Image, Flo
     # Plain numbers: arrays this small cost far more than what is done with them.
     (a, b, right), (c, d, down) = transform.tolist()
     area = a * d - b * c
-    xs = [(d * (x - right) - b * (y - down)) / area for x in (0, size) for y in (0, size)]
-    ys = [(a * (y - down) - c * (x - right)) / area for x in (0, size) for y in (0, size)]
-    x0, y0 = _between(math.floor(min(xs)) - 2, 0, width - 1), _between(math.floor(min(ys)) - 2, 0, height - 1)
-    x1, y1 = _between(math.ceil(max(xs)) + 3, x0 + 1, width), _between(math.ceil(max(ys)) + 3, y0 + 1, height)
+    # The crop's middle in the picture, and how far the crop reaches from there, however it is turned.
+    half = size / 2
+    x, y = (d * (half - right) - b * (half - down)) / area, (a * (half - down) - c * (half - right)) / area
+    wide, high = abs(half / area) * (abs(d) + abs(b)), abs(half / area) * (abs(a) + abs(c))
+    x0, y0 = _between(math.floor(x - wide) - 2, 0, width - 1), _between(math.floor(y - high) - 2, 0, height - 1)
+    x1, y1 = _between(math.ceil(x + wide) + 3, x0 + 1, width), _between(math.ceil(y + high) + 3, y0 + 1, height)
     factor = max(1, int(1 / math.hypot(a, b)))
     # Averaging whole blocks of pixels is far cheaper than averaging parts of them.
     x0, x1 = _whole_blocks(x0, x1, factor, width)

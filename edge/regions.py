@@ -65,6 +65,8 @@ class _View:
         square: that it shows.
         transform: float32 (2, 3), from the picture to the tile before it is mirrored.
         mirrored: whether it is.
+        turn: float32 (2, 2), what points of the small picture are multiplied with, and …
+        origin: … float32 (2,), what is added then, to get where they are in the picture.
     """
 
     x: int
@@ -73,6 +75,8 @@ class _View:
     square: _Square
     transform: Floats
     mirrored: bool
+    turn: Floats
+    origin: Floats
 
 
 class RegionDetector:
@@ -80,10 +84,14 @@ class RegionDetector:
 
     Args:
         threshold: least confidence of a detection, 0–1.
+
+    Attributes:
+        runs: how often the network has run.
     """
 
     def __init__(self, threshold: float) -> None:
         self._find = BlazeFace.short(threshold)
+        self.runs = 0
 
     def __call__(self, image: Image, places: Sequence[Place]) -> list[Face]:
         """Find faces of a BGR or grey picture where they are expected, largest first."""
@@ -94,21 +102,17 @@ class RegionDetector:
             found += _merged(views, least=_each(beside) // 2)
         return _without_doubles(found)
 
-    def refined(self, image: Image, faces: Sequence[Face]) -> list[Face]:
+    def refined(self, image: Image, faces: Sequence[Face], recent: Sequence[Face] = ()) -> list[Face]:
         """Look again at faces just found in the picture, largest first: the same with better landmarks.
 
-        The first `REFINED` of them; the rest of a crowd is returned as it is.
+        The first `REFINED` of them; the rest of a crowd is returned as it is. Those of `recent` need no look: their
+        landmarks are taken.
         """
-        squares = [_square(face.box, CLOSE, _roll(face)) for face in faces[:REFINED]]
-        refined = []
-        for face, views in zip(faces, self._views(image, squares), strict=False):
-            same = [face, *(view for view in views if _overlap(view, face) > SAME)]
-            refined.append(replace(face, landmarks=_median([each.landmarks for each in same])))
+        pairs = [(face, _like(face, recent)) for face in faces[:REFINED]]
+        squares = [_square(face.box, CLOSE, _roll(face)) for face, known in pairs if known is None]
+        seen = self._views(image, squares)
+        refined = [known or _steadied(face, next(seen)) for face, known in pairs]
         return [*refined, *faces[REFINED:]]
-
-    def runs(self, places: int) -> int:
-        """Return how often the network runs for so many places."""
-        return math.ceil(places / AT_ONCE)
 
     def _views(self, image: Image, squares: Sequence[_Square]) -> Iterator[list[Face]]:
         """Return for each square what is seen in its views, the same face up to four times."""
@@ -117,6 +121,7 @@ class RegionDetector:
             views = _tiles(some, self._find.side // 2)
             canvas = np.zeros((self._find.side, self._find.side, 3), np.uint8)
             _draw(canvas, image, views)
+            self.runs += 1
             seen = [
                 (view, _face(*face, view)) for face in self._find(canvas) for view in views if _holds(view, face[1])
             ]
@@ -150,9 +155,20 @@ def _tiles(squares: Sequence[_Square], size: int) -> list[_View]:
     """Share the four tiles of the small picture, each `size` pixels wide and high, among one to four squares."""
     shown = [(square, turn, mirrored) for square in squares for turn, mirrored in VIEWS[_each(len(squares))]]
     return [
-        _View(number % 2 * size, number // 2 * size, size, square, _transform(square, turn, size), mirrored)
+        _view((number % 2 * size, number // 2 * size), size, square, _transform(square, turn, size), mirrored)
         for number, (square, turn, mirrored) in enumerate(shown)
     ]
+
+
+def _view(corner: tuple[int, int], size: int, square: _Square, transform: Floats, mirrored: bool) -> _View:
+    (a, b, right), (c, d, down) = transform.tolist()
+    area = a * d - b * c
+    # The network counts from the edges of pixels, and so do faces, but transforms from the middles: hence the halves.
+    sign = -1 if mirrored else 1
+    x, y = (size * mirrored - sign * corner[0]) - 0.5 - right, -corner[1] - 0.5 - down
+    turn = [[d * sign / area, -c * sign / area], [-b / area, a / area]]
+    origin = [(d * x - b * y) / area + 0.5, (a * y - c * x) / area + 0.5]
+    return _View(*corner, size, square, transform, mirrored, np.array(turn, np.float32), np.array(origin, np.float32))
 
 
 def _transform(square: _Square, turn: float, size: int) -> Floats:
@@ -183,23 +199,31 @@ def _draw(canvas: Image, image: Image, views: Sequence[_View]) -> None:
 
 def _holds(view: _View, values: Floats) -> bool:
     """Tell whether a detection lies in a view and is about as large as what is expected there."""
-    inside = view.x <= values[0] < view.x + view.size and view.y <= values[1] < view.y + view.size
-    change = values[3] * view.square.margin / view.size
-    return bool(inside and 1 / CHANGE < change < CHANGE)
+    x, y, _, height = map(float, values[:4])
+    inside = view.x <= x < view.x + view.size and view.y <= y < view.y + view.size
+    return inside and 1 / CHANGE < height * view.square.margin / view.size < CHANGE
 
 
 def _face(confidence: float, values: Floats, view: _View) -> Face:
     """Bring a detection back into the picture; its box stays upright."""
-    points = np.vstack([values[:2], values[4:].reshape(6, 2)]) - (view.x, view.y)
-    if view.mirrored:
-        points[:, 0] = view.size - points[:, 0]
-        points[1:] = points[1:][list(MIRRORED)]
-    # The network counts from the edges of pixels, and so do faces; transforms count from the middles.
-    back = cv2.invertAffineTransform(view.transform)
-    points = (points - 0.5) @ back[:, :2].T + back[:, 2] + 0.5
-    width, height = (values[2:4] * view.square.side / view.size).tolist()
+    points = values.reshape(8, 2) @ view.turn + view.origin  # the second is no point: it is the size
+    landmarks = points[2:][list(MIRRORED)] if view.mirrored else points[2:]
+    scale = view.square.side / view.size
+    width, height = (values[2:4] * scale).tolist()
     x, y = points[0].tolist()
-    return Face((x - width / 2, y - height / 2, width, height), confidence, np.asarray(points[1:], np.float32))
+    return Face((x - width / 2, y - height / 2, width, height), confidence, landmarks)
+
+
+def _like(face: Face, recent: Sequence[Face]) -> Face | None:
+    """Return the face with the landmarks of the recent one that is there, if there is one."""
+    known = max(recent, key=lambda each: _overlap(each, face), default=None)
+    return None if known is None or _overlap(known, face) <= SAME else replace(face, landmarks=known.landmarks)
+
+
+def _steadied(face: Face, views: Sequence[Face]) -> Face:
+    """Return the face with the landmarks that it and most of its views agree on."""
+    same = [face, *(view for view in views if _overlap(view, face) > SAME)]
+    return replace(face, landmarks=_median(np.stack([each.landmarks for each in same])))
 
 
 def _merged(views: Sequence[Face], least: int) -> list[Face]:
@@ -209,14 +233,19 @@ def _merged(views: Sequence[Face], least: int) -> list[Face]:
         same = [face for face in rest if _overlap(rest[0], face) > SAME or face is rest[0]]
         rest = [face for face in rest[1:] if _overlap(same[0], face) <= SAME]
         if len(same) >= least:
-            x, y, width, height = _median([face.box for face in same]).tolist()
-            confidence = float(np.median([face.confidence for face in same]))
-            faces.append(Face((x, y, width, height), confidence, _median([face.landmarks for face in same])))
+            values = _median(
+                np.array([[*face.box, face.confidence, *face.landmarks.flat] for face in same], np.float32)
+            )
+            x, y, width, height, confidence = values[:5].tolist()
+            faces.append(Face((x, y, width, height), confidence, values[5:].reshape(6, 2)))
     return faces
 
 
-def _median(values: Sequence[object]) -> Floats:
-    return np.asarray(np.median(np.asarray(values, np.float32), axis=0), np.float32)
+def _median(values: Floats) -> Floats:
+    """Return the median over the first axis; of so few values NumPy's own takes several times as long."""
+    ordered = np.sort(values, axis=0)
+    middle = len(values) // 2
+    return np.asarray(ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2, np.float32)
 
 
 def _without_doubles(faces: Sequence[Face]) -> list[Face]:

@@ -38,10 +38,12 @@ class Look:
     Attributes:
         places: where faces are looked for; none for all of the picture.
         known: faces that are only read, where they are expected.
+        recent: faces that a look at all of the picture finds again, but whose landmarks need no second look.
     """
 
     places: tuple[Place, ...] | None = None
     known: tuple[Known, ...] = ()
+    recent: tuple[Known, ...] = ()
 
 
 WHOLE = Look()
@@ -76,14 +78,18 @@ class Schedule:
         # Who was missed is looked for where that costs no further run of the network.
         seen = sum(face.seen for face in likely)
         runs = max(1, -(-seen // AT_ONCE))
+        near = self._step < FAST and time - self._looked < NEAR
+        found = [face.known(time) if near else None for face in likely if face.seen]
+        known = tuple(face for face in found if face)
         if self._due(time, outlook, image) or seen > MOST:
-            self._last = self._looked = time
+            self._last = time
+            if not known:
+                self._looked = time
             if image is not None:
                 self._surroundings.remember(image, _boxes(time, outlook))
-            return WHOLE
-        known = [face.known(time) for face in likely if face.seen]
-        if self._step < FAST and known and all(known) and time - self._looked < NEAR:
-            return Look((), tuple(face for face in known if face))
+            return Look(recent=known)
+        if known and len(known) == len(found):
+            return Look((), known)
         self._looked = time
         return Look(tuple(face.place(time) for face in likely[: runs * AT_ONCE]))
 

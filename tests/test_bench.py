@@ -63,6 +63,14 @@ def test_rig_of_several_cameras_goes_on_for_as_long_as_it_is_measured():
     assert spent.stages["detect"] > 0
 
 
+def test_rig_without_clocks_has_the_same_work_done():
+    with Rig(2, SETTINGS.interval, clocked=False) as rig:
+        spent = rig.measure()
+        eventually(lambda: rig._frames() == FRAMES, 30, "every frame", rig._frames)
+    assert set(spent.stages.values()) == {0.0}
+    assert spent.frames > FRAMES / 2
+
+
 def test_rig_says_that_the_analysis_fails(monkeypatch, caplog):
     def broken(*_):
         raise ValueError("broken on purpose")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.blazeface import fit, merge
+from edge.blazeface import BlazeFace, fit, merge
 from edge.detector import Detector
 from edge.faces import LEFT_EYE, MOUTH, RIGHT_EYE, CropRule, crop, crop_transform, look
 from tests.parts.samples import portrait
@@ -136,6 +136,20 @@ def test_barely_overlapping_detections_stay_apart():
 
 def test_nothing_detected_merges_to_nothing():
     assert merge(np.zeros(0, np.float32), np.zeros((0, 16), np.float32), 0.3) == []
+
+
+@pytest.mark.parametrize(("threshold", "found"), [(0.0, 896), (0.3, 627), (0.5, 448), (1.0, 0)])
+def test_detections_count_from_the_least_confidence_on(threshold, found, monkeypatch):
+    """The network's answers are replaced: scores of all confidences, at places that have nothing in common."""
+    detector = BlazeFace.short(threshold)
+    confidences = (np.arange(896) + 0.5) / 896
+    scores = np.log(confidences / (1 - confidences)).astype(np.float32)[None, :, None]
+    regressors = np.zeros((1, 896, 16), np.float32)
+    regressors[0, :, 0] = 1000 * np.arange(896)
+    regressors[0, :, 2:4] = 10
+    monkeypatch.setattr(detector, "_network", lambda _canvas: (regressors, scores))
+    faces = detector(np.zeros((128, 128, 3), np.uint8))
+    assert [confidence for confidence, _ in faces] == pytest.approx(confidences[::-1][:found].tolist(), abs=1e-5)
 
 
 def similarity(points, scale, angle, shift):

@@ -1,6 +1,7 @@
 """The cheap look at places where faces are expected."""
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from edge.detector import Back, Detector
 from edge.events import Box
 from edge.faces import LEFT_EYE, RIGHT_EYE
-from edge.regions import CLOSE, MIRRORED, REFINED, RegionDetector, _draw, _face, _Square, _tiles
+from edge.regions import CLOSE, MIRRORED, REFINED, RegionDetector, _draw, _face, _median, _Square, _tiles
 from edge.tracking import Place
 from tests.parts.samples import portrait
 
@@ -193,6 +194,44 @@ def test_a_face_in_front_of_a_larger_one_is_not_blended_with_it(look, crowd, mon
     monkeypatch.setattr(look, "_find", FindsIn([small, large]))
     (found,) = look(picture, [expected(face, picture) for face in faces[:3]])
     assert found.box[2] == pytest.approx(faces[0].box[2] * CLOSE * 24 / 64, rel=0.01)
+
+
+@given(st.lists(st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3), min_size=1, max_size=6))
+def test_the_median_is_that_of_numpy(rows):
+    values = np.array(rows, np.float32)
+    np.testing.assert_allclose(_median(values), np.median(values, axis=0), rtol=1e-5, atol=1e-5)
+
+
+def test_who_was_seen_just_now_needs_no_further_look(look, crowd):
+    """Of five faces three are recent: their landmarks are taken, and the network runs once for the other two."""
+    picture, _ = crowd
+    found = Back(0.5)(picture)[:5]
+    recent = [replace(face, landmarks=face.landmarks + 3, confidence=0.5) for face in (found[4], found[0], found[2])]
+    runs = look.runs
+    refined = look.refined(picture, found, recent)
+    assert look.runs == runs + 1
+    assert [(face.box, face.confidence) for face in refined] == [(face.box, face.confidence) for face in found]
+    for number in (0, 2, 4):
+        assert (refined[number].landmarks == found[number].landmarks + 3).all()
+    for number, again in zip((1, 3), look.refined(picture, [found[1], found[3]]), strict=True):
+        assert (refined[number].landmarks == again.landmarks).all()
+
+
+def test_who_is_not_where_it_was_expected_is_looked_at_again(look, crowd):
+    picture, _ = crowd
+    (face,) = Back(0.5)(picture)[:1]
+    x, y, width, height = face.box
+    elsewhere = replace(face, box=(x + 0.6 * width, y, width, height), landmarks=face.landmarks + 3)
+    (refined,), (alone,) = look.refined(picture, [face], [elsewhere]), look.refined(picture, [face])
+    assert (refined.landmarks == alone.landmarks).all()
+
+
+def test_the_network_runs_once_for_up_to_four_places(look, crowd):
+    picture, faces = crowd
+    for count, times in ((0, 0), (1, 1), (4, 1), (5, 2), (6, 2)):
+        runs = look.runs
+        look(picture, [expected(face, picture) for face in faces[:count]])
+        assert look.runs == runs + times
 
 
 def test_of_a_crowd_the_largest_are_looked_at_again(look, crowd):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge.events import Box
 from edge.regions import AT_ONCE
-from edge.schedule import HOLD, INTERVAL, MOST, NEAR, SOONER, STILL, Look, Schedule
+from edge.schedule import FAST, HOLD, INTERVAL, MOST, NEAR, SOONER, STILL, Look, Schedule
 from edge.tracking import Expected, Outlook
 
 NOBODY = Outlook()
@@ -123,6 +123,21 @@ def test_of_slow_cameras_every_frame_is_looked_at():
             known = Expected(3, Box(0.4, 0.4, 0.2, 0.2), (0.0, 0.0), time, True, True, np.zeros((6, 2), np.float32))
             looks.append(schedule.look(time, Outlook((known,))))
         assert sum(not look.known for look in looks) / 120 == pytest.approx(looked_for, abs=0.02), rate
+
+
+def test_a_whole_look_knows_whose_landmarks_are_still_good():
+    """It is no look at those faces: they are looked for as soon as without it."""
+    schedule, landmarks = Schedule(0.05), np.zeros((6, 2), np.float32)
+    known = Expected(1, Box(0.1, 0.4, 0.2, 0.2), (0.0, 0.0), 0.0, True, True, landmarks)
+    new = dataclasses.replace(known, number=2, box=Box(0.6, 0.4, 0.2, 0.2), confirmed=False)
+    assert schedule.look(0.0, NOBODY).recent == ()
+    for time in (0.06, 0.12):
+        assert schedule.look(time - 0.03, Outlook((known,))).known
+        look = schedule.look(time, Outlook((known, new)))
+        assert (look.places, look.known, [face.number for face in look.recent]) == (None, (), [1])
+    assert schedule.look(NEAR, Outlook((known,))).places
+    late = schedule.look(NEAR + 2 * FAST, Outlook((known,)))
+    assert (late.places, late.recent) == (None, ())
 
 
 def test_who_moves_fast_is_looked_for():

@@ -19,7 +19,7 @@ from edge.lane import Lane, Ticket
 from edge.metrics import Metrics
 from edge.replay import DEPTH
 from edge.schedule import Schedule
-from edge.tracking import Observation, Place, Rules, Track, Tracker, Transition
+from edge.tracking import Known, Observation, Place, Rules, Track, Tracker, Transition
 from tests.parts.samples import LABELS
 
 Image = npt.NDArray[np.uint8]
@@ -117,12 +117,10 @@ def overlap(one: Box, other: Box) -> float:
     return shared / max(1e-9, one.width * one.height + other.width * other.height - shared)
 
 
-def _timed(
-    find: Callable[[Image, Sequence[Place] | None], list[Face]], add: Callable[[float], None]
-) -> Callable[[Image, Sequence[Place] | None], list[Face]]:
-    def timed(image: Image, places: Sequence[Place] | None) -> list[Face]:
+def _timed(find: Callable[..., list[Face]], add: Callable[[float], None]) -> Callable[..., list[Face]]:
+    def timed(image: Image, places: Sequence[Place] | None, recent: Sequence[Known] = ()) -> list[Face]:
         started = time.thread_time()
-        faces = find(image, places)
+        faces = find(image, places, recent)
         add(time.thread_time() - started)
         return faces
 
