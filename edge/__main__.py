@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 
 def main() -> None:
     """Run the command; Ctrl-C ends it without a word, even while it is being loaded."""
+    if sys.argv[1:2] == ["run"] and sys.platform != "win32":
+        # The settings are yet to be read, so there is nothing to read again, and no reason to die.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     open_standard_streams()
     try:
         _main()

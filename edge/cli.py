@@ -182,7 +182,8 @@ def replay(file: Path, config: Path | None, camera: str | None, start: str, work
     """Print the events of a video file, one JSON object a line: the same bytes each time."""
     settings, name = replay_settings(file, config, camera, workers)
     logs.configure("error")
-    play(settings, name, _moment(start), lambda event: click.echo(event.encode()))
+    if warning := play(settings, name, _moment(start), lambda event: click.echo(event.encode())):
+        click.echo(shown(warning), err=True)
 
 
 def _moment(text: str) -> float:

@@ -78,7 +78,7 @@ class _ReplaySource(FileSource):
         return replace(frame, wall=self._start + frame.time)
 
 
-def replay(settings: Settings, name: str, start: float, write: Callable[[Event], None]) -> None:
+def replay(settings: Settings, name: str, start: float, write: Callable[[Event], None]) -> str:
     """Play one camera of the settings, which is a file, once through.
 
     Args:
@@ -86,6 +86,9 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
         name: of the camera.
         start: time of the file's first moment, seconds since 1970.
         write: called with each event, in order, from another thread.
+
+    Returns:
+        A warning if the file may be cut off; else nothing.
 
     Raises:
         BundleError: the model file cannot be used.
@@ -141,6 +144,8 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
     if unwritten:
         raise unwritten[0]
     _complain(Path(camera_settings.source), camera, metrics.lost(name), sources[-1].damage())
+    fewer = sources[-1].fewer()
+    return f"{camera_settings.source}: played to its end{fewer}" if fewer else ""
 
 
 def replay_settings(file: Path, config: Path | None, camera: str | None, workers: int | None) -> tuple[Settings, str]:

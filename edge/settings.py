@@ -8,14 +8,12 @@ import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 from urllib.parse import quote, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     SecretStr,
     StringConstraints,
@@ -30,6 +28,7 @@ from edge.addresses import CONTROL, TOPIC, host_and_port, only_a_host, usable_pa
 from edge.bundle import DEFAULT_MODEL
 from edge.schedule import INTERVAL
 from edge.secret import secret
+from edge.section import Section
 from edge.tracking import Rules
 
 
@@ -114,22 +113,7 @@ class SettingsError(ValueError):
     """The settings cannot be used; each line of the message names file, line, key and remedy."""
 
 
-def _is_number(annotation: object) -> bool:
-    return annotation in (int, float) or any(_is_number(part) for part in get_args(annotation))
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _not_true_for_one(cls, value: object, info: ValidationInfo) -> object:
-        if isinstance(value, bool) and _is_number(cls.model_fields[str(info.field_name)].annotation):
-            raise ValueError("must be a number, not true or false")
-        return value
-
-
-class _Login(_Section):
+class _Login(Section):
     username: str | None = None
     password: Secret | None = None
 
@@ -145,7 +129,7 @@ class _Login(_Section):
         return self
 
 
-class TlsSettings(_Section):
+class TlsSettings(Section):
     """How an encrypted stream is checked.
 
     Attributes:
@@ -273,7 +257,7 @@ class CameraSettings(_Login):
         return parts._replace(netloc=f"{login}@{parts.netloc}").geturl()
 
 
-class DetectorSettings(_Section):
+class DetectorSettings(Section):
     """Finding faces.
 
     Attributes:
@@ -298,7 +282,7 @@ class DetectorSettings(_Section):
         return value
 
 
-class TrackingSettings(_Section):
+class TrackingSettings(Section):
     """Following faces and deciding when an emotion has changed; times in seconds, thresholds as probabilities."""
 
     appear: Seconds = 0.5
@@ -316,7 +300,7 @@ class TrackingSettings(_Section):
         return value
 
 
-class MqttTlsSettings(_Section):
+class MqttTlsSettings(Section):
     """How the connection to the broker is encrypted.
 
     Attributes:
@@ -377,7 +361,7 @@ class MqttSettings(_Login):
         return [(self.host, self.port), *((host, int(port)) for host, _, port in others)]
 
 
-class OutboxSettings(_Section):
+class OutboxSettings(Section):
     """Where events wait for the broker.
 
     Attributes:
@@ -393,7 +377,7 @@ class OutboxSettings(_Section):
     max_days: float = Field(7.0, gt=0, le=365)
 
 
-class CommandsSettings(_Section):
+class CommandsSettings(Section):
     """What may be asked of the daemon at `<base>/<node>/set` and `<base>/<node>/<camera>/set`.
 
     Attributes:
@@ -404,7 +388,7 @@ class CommandsSettings(_Section):
     allow: tuple[Command, ...] = ("pause", "resume", "reload", "snapshot")
 
 
-class HomeAssistantSettings(_Section):
+class HomeAssistantSettings(Section):
     """Announcing the cameras to Home Assistant.
 
     Attributes:
@@ -416,13 +400,13 @@ class HomeAssistantSettings(_Section):
     prefix: Topic = "homeassistant"
 
 
-class SummarySettings(_Section):
+class SummarySettings(Section):
     """What each camera saw over a `period` of seconds."""
 
     period: float = Field(60.0, ge=1, le=86_400)
 
 
-class MetricsSettings(_Section):
+class MetricsSettings(Section):
     """Where `/metrics`, `/healthz` and `/readyz` listen.
 
     Attributes:
@@ -473,7 +457,7 @@ class MetricsSettings(_Section):
         return self.token is None or self.token.get_secret_value() == "none"
 
 
-class PreviewSettings(_Section):
+class PreviewSettings(Section):
     """A page at `/preview`, where the metrics are, that shows what the cameras see and what is read from it.
 
     Attributes:
@@ -483,7 +467,7 @@ class PreviewSettings(_Section):
     enabled: bool = False
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """What is said on stderr.
 
     Attributes:
@@ -509,7 +493,7 @@ def default_node() -> str:
     return re.sub(r"[^a-z0-9_-]+", "-", socket.gethostname().split(".")[0].lower())[:64] or "node"
 
 
-class Settings(_Section):
+class Settings(Section):
     """Everything that the daemon can be told."""
 
     version: Literal[2] = 2

@@ -5,19 +5,18 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import ValidationError
-from yaml.constructor import SafeConstructor
 
 from edge.migrations import VersionError, migrate
 from edge.named_files import no_authority, no_camera, no_file, no_place_for_outbox
 from edge.regular import read_regular
 from edge.settings import CameraSettings, Settings, SettingsError
+from edge.strict_yaml import StrictYamlError, compose, construct
 from edge.terminal import shown
 
 #: Where the shell's `<(…)` and standard input are found: pipes that somebody has asked for by hand.
@@ -90,18 +89,11 @@ def _parse(path: Path) -> tuple[yaml.Node | None, Any]:
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror}; name an existing file, see emotion-edge example") from None
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        _check_nodes(root, path)
+        root = compose(text, path)
         _migrate(root, path)
-        return root, None if root is None else SafeConstructor().construct_document(root)
-    except SettingsError:
-        raise
-    except yaml.YAMLError as error:
-        raise SettingsError(_yaml_message(path, error)) from None
-    except RecursionError:
-        raise SettingsError(
-            f"{path}: nested too deeply, or in itself; write it out, see emotion-edge example"
-        ) from None
+        return root, construct(root, path)
+    except StrictYamlError as error:
+        raise SettingsError(str(error)) from None
 
 
 def _text(path: Path) -> str:
@@ -178,15 +170,6 @@ def _source_problem(camera: CameraSettings) -> str:
     return no_camera(camera.source) if camera.kind == "webcam" and not camera.source.isdecimal() else ""
 
 
-def _yaml_message(path: Path, error: yaml.YAMLError) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or "not YAML"
-    if re.search(r"alias|anchor|\btag\b", problem):
-        # The problem would quote what follows, and that may be a password.
-        problem = "a value that begins with *, & or ! needs quotes"
-    return f"{path}:{mark.line + 1 if mark else 1}: {problem}; mend the YAML (indentation, quotes, colons)"
-
-
 def _message(path: Path, root: yaml.Node | None, keys: tuple[int | str, ...], message: str, kind: str) -> str:
     text = PLAIN.get(kind, message.removeprefix("Value error, ").replace("Input should be", "must be"))
     names = [str(key) for key in keys if key != "[key]"]
@@ -206,42 +189,3 @@ def _line(root: yaml.Node | None, names: list[str]) -> int:
         else:
             break
     return line
-
-
-#: What unquoted words can be to YAML 1.1 that are meant as a name, such as `off`.
-NO_TEXT = {
-    "tag:yaml.org,2002:bool": "true or false",
-    "tag:yaml.org,2002:int": "a number",
-    "tag:yaml.org,2002:float": "a number",
-    "tag:yaml.org,2002:null": "nothing",
-    "tag:yaml.org,2002:timestamp": "a date",
-}
-
-
-def _check_nodes(node: yaml.Node | None, path: Path) -> None:
-    """Refuse what YAML lets pass and no key can mean: a key that stands twice, half of a character."""
-    if isinstance(node, yaml.ScalarNode):
-        where = f"{path}:{node.start_mark.line + 1}"
-        if any("\ud800" <= each <= "\udfff" for each in node.value):
-            raise SettingsError(shown(f"{where}: half of a character, such as \\ud800; write the character itself"))
-        try:
-            with contextlib.suppress(yaml.YAMLError):  # told of the whole, where it matters
-                SafeConstructor().construct_document(node)
-        except (ValueError, LookupError, AttributeError):  # from a value such as 2024-13-45, or !!int x
-            # It may be a secret, so it is not repeated.
-            raise SettingsError(f"{where}: a value looks like a date or number but is none; put it in quotes") from None
-    if isinstance(node, yaml.SequenceNode):
-        for item in node.value:
-            _check_nodes(item, path)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    seen: set[str] = set()
-    for key, value in node.value:
-        where = f"{path}:{key.start_mark.line + 1}: {key.value}"
-        if key.tag in NO_TEXT:
-            raise SettingsError(shown(f"{where}: YAML reads this as {NO_TEXT[key.tag]}; put it in quotes"))
-        if str(key.value) in seen:
-            raise SettingsError(shown(f"{where}: stands here twice; remove one"))
-        seen.add(str(key.value))
-        _check_nodes(key, path)
-        _check_nodes(value, path)

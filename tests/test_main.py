@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sys
 
 import pytest
@@ -38,6 +39,18 @@ def test_ctrl_c_is_no_failure(monkeypatch):
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 130
+
+
+@pytest.mark.parametrize(("words", "survives"), [(["run", "--demo"], True), (["watch"], False)])
+def test_a_hangup_ends_no_daemon_that_is_being_loaded(monkeypatch, words, survives):
+    monkeypatch.setattr("edge.cli.main", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["emotion-edge", *words])
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        main()
+        assert (signal.getsignal(signal.SIGHUP) == signal.SIG_IGN) == survives
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_only_streams_that_are_closed_are_opened(monkeypatch):

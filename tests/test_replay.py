@@ -60,6 +60,18 @@ def test_a_damaged_file_is_played_and_no_success(capsys, monkeypatch, tmp_path):
     assert re.search(r"hurt\.mp4: \d+ of its frames cannot be decoded; .*the events are those of the others", line)
 
 
+def test_of_a_file_cut_off_the_events_are_told_with_a_warning(tmp_path):
+    content = CLIP.read_bytes()
+    (tmp_path / "cut.mp4").write_bytes(content[: len(content) // 2] + bytes(len(content) - len(content) // 2))
+    result = CliRunner().invoke(cli, ["replay", str(tmp_path / "cut.mp4")])
+    assert result.exit_code == 0
+    assert {event["type"] for event in events(result.stdout)} == {"start", "end"}
+    assert re.fullmatch(
+        r".*cut\.mp4: played to its end, after \d+ frames of \d+ that .*: is it whole\?\n", result.stderr
+    )
+    assert CliRunner().invoke(cli, ["replay", str(CLIP)]).stderr == ""
+
+
 @pytest.mark.usefixtures("hurried")
 def test_the_same_bytes_with_any_number_of_workers(clip):
     logs = {run(clip, "--workers", workers) for workers in (1, 2, 2, 4)}

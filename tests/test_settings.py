@@ -20,6 +20,8 @@ from tests.parts.camera import Authority
 EXAMPLE = Path(__file__).parents[1] / "configs" / "edge.yaml"
 SMALL = "cameras:\n  door:\n    source: 0\n"
 SECRET = "hunter2-and-more"
+#: A few lines of aliases to aliases, in which 9⁸ values would be written out.
+ALIASES = "a0: &a0 x\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
 
 
 @pytest.fixture
@@ -278,6 +280,8 @@ def test_every_mistake_has_its_line(load):
         (SMALL + 'node: !!float ""\n', ":4", "put it in quotes"),
         ("cameras: &a\n  door: *a\n", "", "nested"),
         ("[" * 3000, "", "nested"),
+        (ALIASES, ":7", "stands for more than 100,000 values"),
+        (SMALL + "    zones: [[[0, 0], [1, true], [1, 1], [0, 1]]]\n", ":4", "not true or false"),
     ],
 )
 def test_what_is_no_settings_file_gets_one_line(load, tmp_path, text, line, says):

@@ -93,3 +93,10 @@ def test_command_prints_a_row_for_each_strength(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     assert "0.25" in result.stdout
     assert set(used) == {(strength, 0.125) for strength in STRENGTHS}
+
+
+@pytest.mark.parametrize("below", ["0", "1.1", "nan", "few"])
+def test_shares_that_are_none_are_refused(below):
+    result = CliRunner().invoke(main, ["adjustments", "--below", below])
+    assert result.exit_code == 2
+    assert "--below" in result.stderr

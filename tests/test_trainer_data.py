@@ -225,8 +225,12 @@ def test_wrong_ck48_folder_is_refused(tmp_path):
         ("name: Tiny Model\n", "name: String should match"),
         ("name: tiny\nvariant: rotated\n", "variant: Input should be 'raw' or 'aligned'"),
         ("name: tiny\ndata: {validation: 0.5, test: 0.5}\n", "data: validation and test leave nothing"),
-        ("name: [\n", "no YAML"),
-        ("", "file: Input should be a valid dictionary"),
+        ("name: [\n", "mend the YAML"),
+        ("name: tiny\nname: small\n", "stands here twice"),
+        ("[" * 3000, "nested too deeply"),
+        ("name: tiny\nseed: " + "9" * 5000 + "\n", "is none"),
+        ("name: tiny\ntraining: {adjust_below: true}\n", "must be a number, not true or false"),
+        ("", "file: must be keys and values"),
         ("\udcff", "no text file"),
     ],
 )
@@ -234,7 +238,7 @@ def test_wrong_configuration_is_refused(data, tmp_path, text, what):
     config = tmp_path / "wrong.yaml"
     config.write_bytes(text.encode(errors="surrogateescape"))
     line = refusal(tmp_path, data, config)
-    assert f"{config}: " in line
+    assert f"{config}:" in line
     assert what in line
 
 

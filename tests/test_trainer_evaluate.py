@@ -269,7 +269,7 @@ def test_peers_that_cannot_be_measured_are_refused_in_a_line(drawn, tmp_path):
     assert "would be called peer" in refused(*described(), "--peer", peer)
     assert "only 1 are in FER+" in refused(*described(labels=["neutral", *"abcdefg"]))
     (tmp_path / "list.yaml").write_text("{")
-    assert "no YAML" in refused("--peer", peer, "--peer-description", tmp_path / "list.yaml")
+    assert "mend the YAML" in refused("--peer", peer, "--peer-description", tmp_path / "list.yaml")
     text = tmp_path / "text.tflite"
     text.write_text("no network")
     line = refused("--peer", text, "--peer-description", describe(tmp_path / "text.yaml", text))

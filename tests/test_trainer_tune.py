@@ -137,7 +137,9 @@ def test_wrong_search_space_is_told_in_one_line(tmp_path, drawn, changes, words)
     assert not (tmp_path / "search.sqlite3").exists()
 
 
-@pytest.mark.parametrize(("content", "word"), [(None, "No such file"), ("a: [", "no YAML"), (b"\xff\xfe", "no text")])
+@pytest.mark.parametrize(
+    ("content", "word"), [(None, "No such file"), ("a: [", "mend the YAML"), (b"\xff\xfe", "no text")]
+)
 def test_unreadable_search_space_is_told_in_one_line(tmp_path, drawn, content, word):
     command = arguments(tmp_path, drawn, 2)
     path = tmp_path / "search.yaml"

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from typing_extensions import Self
 
 from edge.faces import CropRule
+from edge.section import Section
+from edge.strict_yaml import StrictYamlError, compose, construct, read
 from trainer import TrainerError
 
 
@@ -19,11 +20,7 @@ class ConfigError(TrainerError):
     """The configuration is wrong; the message names file, key and remedy."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Data(_Section):
+class Data(Section):
     """What is learned from; `path` is relative to the folder of the data sets."""
 
     source: Literal["ferplus", "fer2013", "ck48", "ckplus", "folders"] = "ferplus"
@@ -40,7 +37,7 @@ class Data(_Section):
         return self
 
 
-class Crop(_Section):
+class Crop(Section):
     """Size, margin and eye line as in `edge.faces.CropRule`, and whether the network sees colour."""
 
     size: int = Field(default=48, ge=32, le=128)
@@ -68,7 +65,7 @@ UNUSED = {
 FACERES_STAGES = 13
 
 
-class Architecture(_Section):
+class Architecture(Section):
     """Which network, how wide and deep; what is left out takes the value of that network's own file."""
 
     kind: Literal["compact", "lenet", "vgg", "resnet", "inception", "mobilenet", "recognition", "faceres"] = "compact"
@@ -91,7 +88,7 @@ class Architecture(_Section):
         return self
 
 
-class Distillation(_Section):
+class Distillation(Section):
     """Part of the target comes from teachers (Hinton et al., arXiv:1503.02531)."""
 
     soft_labels: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = Field(
@@ -118,7 +115,7 @@ class Distillation(_Section):
         return (self.soft_labels,) if isinstance(self.soft_labels, Path) else self.soft_labels or ()
 
 
-class Training(_Section):
+class Training(Section):
     """How the weights are learned."""
 
     epochs: int = Field(default=50, ge=1)
@@ -160,7 +157,7 @@ class Training(_Section):
     device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="gpu: refuse to train without one")
 
 
-class Augmentation(_Section):
+class Augmentation(Section):
     """What training faces go through, each drawn anew every epoch."""
 
     aligned_share: float = Field(
@@ -179,13 +176,13 @@ class Augmentation(_Section):
     erase_share: float = Field(default=0.4, ge=0, le=1, description="of the faces with an erased rectangle")
 
 
-class Quantisation(_Section):
+class Quantisation(Section):
     """How the int8 network is calibrated."""
 
     faces: int = Field(default=400, ge=1, description="training faces in the representative set")
 
 
-class Config(_Section):
+class Config(Section):
     """One training run."""
 
     name: str = Field(pattern=r"^[a-z0-9_-]{1,64}$")
@@ -214,13 +211,13 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: the file is missing, no YAML, or has a wrong key or value; or an override has.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read(path)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}; name an existing configuration with --config") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: no text file; name a configuration with --config") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    except StrictYamlError as error:
+        raise ConfigError(str(error)) from None
     where = " ".join([str(path), *(f"--set {each}" for each in overrides)])
     if overrides:
         content = _with(content, dict(map(_override, overrides)), where)
@@ -262,9 +259,9 @@ def _override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {text}: no KEY=VALUE; write for example --set training.epochs=3")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text}: no YAML value: {' '.join(str(error).split())}") from None
+        return key.strip(), construct(compose(value, Path(key)), Path(key))
+    except StrictYamlError as error:
+        raise ConfigError(f"--set {text}: no YAML value: {str(error).partition(': ')[2]}") from None
 
 
 def _with(content: Any, changes: Mapping[str, Any], where: str) -> Any:
@@ -280,7 +277,8 @@ def _with(content: Any, changes: Mapping[str, Any], where: str) -> Any:
 
 def reason(mistake: ErrorDetails) -> str:
     """Say what is wrong with the value of a key."""
-    return "no such key" if mistake["type"] == "extra_forbidden" else mistake["msg"].removeprefix("Value error, ")
+    plain = {"extra_forbidden": "no such key", "model_type": "must be keys and values"}
+    return plain.get(mistake["type"]) or mistake["msg"].removeprefix("Value error, ")
 
 
 def _checked(content: Any, where: str) -> Config:

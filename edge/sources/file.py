@@ -53,9 +53,9 @@ class FileSource:
         broken = _skip_broken(capture)
         if broken is None:
             if self._played and not self._loop:
-                raise CaptureError("ended", f"{self._path}: played to its end{self._fewer()}")
-            if self._fewer():
-                log.warning("%s: played to its end%s", self._path, self._fewer())
+                raise CaptureError("ended", f"{self._path}: played to its end{self.fewer()}")
+            if self.fewer():
+                log.warning("%s: played to its end%s", self._path, self.fewer())
             capture = self._rewind() if self._played else capture
             broken = _skip_broken(capture)
             if broken is None:
@@ -71,6 +71,12 @@ class FileSource:
     def damage(self) -> str:
         """Say how many frames could not be decoded, empty if all could."""
         return f"{self._broken} of its frames cannot be decoded; copy the file again" if self._broken else ""
+
+    def fewer(self) -> str:
+        """Say, as the rest of a line, that it had many fewer frames than it announces; empty if it had not."""
+        if self._round >= WHOLE * self._announced:
+            return ""
+        return f", after {self._round} frames of {self._announced} that it announces: is it whole?"
 
     def explain(self, error: CaptureError) -> CaptureError:
         """Return `error`: it says all."""
@@ -98,12 +104,6 @@ class FileSource:
         self._announced = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         self._round = 0
         return capture
-
-    def _fewer(self) -> str:
-        """Say, as the rest of a line, that it had many fewer frames than it announces; empty if it had not."""
-        if self._round >= WHOLE * self._announced:
-            return ""
-        return f", after {self._round} frames of {self._announced} that it announces: is it whole?"
 
     def _undecodable(self, what: str) -> CaptureError:
         """Return the error of a file without frames; one that had some is being written anew, and is tried again."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from trainer.commands.options import CACHE, DATA_OPTION, FILE, one_line
+from trainer.commands.options import CACHE, DATA_OPTION, FILE, a_number, one_line
 
 
 @click.command()
@@ -14,6 +14,7 @@ from trainer.commands.options import CACHE, DATA_OPTION, FILE, one_line
 @click.option(
     "--below",
     type=click.FloatRange(0, 1, min_open=True),
+    callback=a_number,
     default=1,
     show_default=True,
     help="As training.adjust_below: classes with less than this share are shifted.",

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from edge.litert import Network
+from edge.strict_yaml import StrictYamlError, read
 from trainer import TrainerError, first_line
 from trainer.config import reason
 
@@ -135,13 +135,13 @@ def read_descriptions(path: Path) -> list[Description]:
         PeerError: it is missing, no YAML, or has a wrong key or value.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read(path)
     except OSError as error:
         raise PeerError(f"{path}: {error.strerror}; name a file in the form of {KNOWN.name}") from None
     except UnicodeDecodeError:
         raise PeerError(f"{path}: no text file; name one in the form of {KNOWN.name}") from None
-    except yaml.YAMLError as error:
-        raise PeerError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    except StrictYamlError as error:
+        raise PeerError(str(error)) from None
     try:
         return TypeAdapter(list[Description]).validate_python(content)
     except ValidationError as error:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edge.strict_yaml import StrictYamlError, read
 from trainer import TrainerError
 from trainer.config import Config, ConfigError, changed, reason
 
@@ -95,13 +95,13 @@ def load_space(path: Path, config: Config) -> SearchSpace:
         SearchError: the file is missing, no YAML, or has a wrong key or value.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = read(path)
     except OSError as error:
         raise SearchError(f"{path}: {error.strerror}; name an existing search space with --search") from None
     except UnicodeDecodeError:
         raise SearchError(f"{path}: no text file; name a search space with --search") from None
-    except yaml.YAMLError as error:
-        raise SearchError(f"{path}: no YAML: {' '.join(str(error).split())}") from None
+    except StrictYamlError as error:
+        raise SearchError(str(error)) from None
     try:
         space = SearchSpace.model_validate(content)
     except ValidationError as error:
