@@ -14,7 +14,9 @@ VIDEO = 81
 
 def no_file(path: str | Path) -> str:
     """Look whether a file is there."""
-    return "" if os.path.isfile(path) else f"{path}: no such file; name an existing one"
+    if os.path.isfile(path):
+        return ""
+    return f"{path}: {'is no file' if os.path.exists(path) else 'no such file'}; name an existing one"
 
 
 def no_authority(path: Path) -> str:

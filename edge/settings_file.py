@@ -25,6 +25,7 @@ PIPES = {Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd")}
 PLAIN = {
     "extra_forbidden": "unknown key; emotion-edge example shows every key",
     "missing": "is missing; emotion-edge example shows every key",
+    "empty": "is empty; write a value, or leave out the key",
     "string_type": "must be text; put it in quotes",
     "string_too_short": "must not be empty",
     "int_type": "must be a whole number",
@@ -56,7 +57,10 @@ def load_settings(path: Path) -> Settings:
     try:
         settings = Settings.model_validate(content, context={"folder": path.parent})
     except ValidationError as error:
-        lines = (_message(path, root, e["loc"], e["msg"], e["type"]) for e in error.errors())
+        lines = (
+            _message(path, root, e["loc"], e["msg"], "empty" if e["input"] is None else e["type"])
+            for e in error.errors()
+        )
         raise SettingsError("\n".join(lines)) from None
     settings = _from_folder(settings, path.parent)
     problems = [_message(path, root, keys, text, "value_error") for keys, text in _file_problems(settings) if text]

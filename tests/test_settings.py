@@ -180,6 +180,8 @@ def test_what_the_shell_hands_over_is_read():
         (SMALL + "mqtt:\n  base: home/+/x\n", 5, "mqtt.base", "a topic has no +"),
         (SMALL + "mqtt:\n  fallbacks: [other]\n", 5, "mqtt.fallbacks.0", "must be host:port"),
         (SMALL + "mqtt:\n  tls: {certificate: a.pem}\n", 5, "mqtt.tls", "give both or neither"),
+        ("cameras:\n  door:\n    source:\n", 3, "cameras.door.source", "is empty"),
+        (SMALL + "mqtt:\n  tls: {ca: /tmp}\n", 5, "mqtt.tls.ca", "is no file"),
         (SMALL + "mqtt:\n  tls: {ca: gone.pem}\n", 5, "mqtt.tls.ca", "gone.pem: no such file"),
         (SMALL + "outbox:\n  durability: none\n", 5, "outbox.durability", "'full' or 'normal'"),
         (SMALL + "privacy: none\n", 4, "privacy", "'full' or 'aggregate'"),
