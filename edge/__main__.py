@@ -10,7 +10,7 @@ import sys
 def main() -> None:
     """Run the command; Ctrl-C ends it without a word, even while it is being loaded."""
     if sys.argv[1:2] == ["run"] and sys.platform != "win32":
-        # The settings are yet to be read, so there is nothing to read again, and no reason to die.
+        # No settings are read yet, so there are none to read again; `run` listens before it reads them.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     open_standard_streams()
     try:

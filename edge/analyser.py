@@ -71,7 +71,7 @@ class Analyser:
         probabilities = self._classifier(cut)
         if number is not None:
             return Observation(box, face.confidence, probabilities, number=number)
-        landmarks = np.asarray(face.landmarks / (width, height), np.float32)
+        landmarks = np.asarray(face.landmarks / (width, height), np.float32) if face.measured else None
         return Observation(box, face.confidence, probabilities, look(cut), landmarks)
 
 

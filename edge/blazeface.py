@@ -24,7 +24,7 @@ class BlazeFace:
     Args:
         file: name of the model in `edge/models/`.
         grid: of the anchors, (pixels, anchors) one after the other.
-        threshold: least confidence of a detection, 0–1.
+        threshold: least confidence of a detection, between 0 and 1.
         overlap: detections whose intersection over union is above this are one face.
 
     Attributes:
@@ -36,9 +36,7 @@ class BlazeFace:
         self.side = int(self._network.inputs[0]["shape"][1])
         self._anchors = _anchors(self.side, grid)
         # The networks give logits: most are far below this, and cost nothing further.
-        self._least = (
-            math.log(threshold / (1 - threshold)) if 0 < threshold < 1 else math.copysign(math.inf, threshold - 0.5)
-        )
+        self._least = math.log(threshold / (1 - threshold))
         self._overlap = overlap
 
     @classmethod

@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import os
+import signal
 import sys
 import tempfile
 from datetime import datetime, timezone
@@ -36,6 +37,7 @@ from edge.service import Service
 from edge.settings import Settings, SettingsError, without_effect
 from edge.settings_file import load_settings, with_place
 from edge.settings_schema import shipped
+from edge.signals import Signals
 from edge.store import OutboxBusyError, UnreadableError, look_where_it_will_be
 from edge.terminal import shown
 from edge.watch import WatchError, watch
@@ -104,13 +106,16 @@ def run(config: Path | None, demo: bool, source: str | None, print_events: bool)
             _warn(settings, named)
             return settings
 
+        signals = Signals()
+        if sys.platform != "win32":
+            signal.signal(signal.SIGHUP, signals.heard)
         settings = read()
         logs.configure(settings.log.level, settings.log.format)
         _warn(settings, named)
         try:
             with placed(named):
                 published = _print_event if print_events or demo else None
-                service = Service(settings, published, reread if named else None, named)
+                service = Service(settings, published, reread if named else None, named, signals)
                 code = _run(service, settings, demo)
         except MENDABLE as error:
             for line in str(error).splitlines():

@@ -35,11 +35,13 @@ class Face:
         box: x, y, width, height; may reach beyond the picture.
         confidence: 0–1.
         landmarks: float32 (6, 2), x and y of eyes, nose tip, mouth and ears, in the order of the constants above.
+        measured: whether the landmarks were looked at in this picture, not only expected there.
     """
 
     box: tuple[float, float, float, float]
     confidence: float
     landmarks: Floats
+    measured: bool = True
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ CHANGE = 1.8
 AT_ONCE = 4
 #: Views show the same face from this intersection over union on …
 SAME = 0.5
+#: … and a recent face is where it was expected, so that its landmarks are, from this one on …
+THERE = 0.7
 #: … and places that overlap if the faces share this much of the smaller one's area.
 DOUBLE = 0.5
 #: So many faces of a whole picture are looked at again, the largest.
@@ -108,10 +110,10 @@ class RegionDetector:
         The first `REFINED` of them; the rest of a crowd is returned as it is. Those of `recent` need no look: their
         landmarks are taken.
         """
-        pairs = [(face, _like(face, recent)) for face in faces[:REFINED]]
-        squares = [_square(face.box, CLOSE, _roll(face)) for face, known in pairs if known is None]
+        pairs = [(face, _spared(face, recent)) for face in faces[:REFINED]]
+        squares = [_square(face.box, CLOSE, _roll(face)) for face, spared in pairs if spared is None]
         seen = self._views(image, squares)
-        refined = [known or _steadied(face, next(seen)) for face, known in pairs]
+        refined = [spared or _steadied(face, next(seen)) for face, spared in pairs]
         return [*refined, *faces[REFINED:]]
 
     def _views(self, image: Image, squares: Sequence[_Square]) -> Iterator[list[Face]]:
@@ -214,10 +216,12 @@ def _face(confidence: float, values: Floats, view: _View) -> Face:
     return Face((x - width / 2, y - height / 2, width, height), confidence, landmarks)
 
 
-def _like(face: Face, recent: Sequence[Face]) -> Face | None:
+def _spared(face: Face, recent: Sequence[Face]) -> Face | None:
     """Return the face with the landmarks of the recent one that is there, if there is one."""
-    known = max(recent, key=lambda each: _overlap(each, face), default=None)
-    return None if known is None or _overlap(known, face) <= SAME else replace(face, landmarks=known.landmarks)
+    there = max(recent, key=lambda each: _overlap(each, face), default=None)
+    if there is None or _overlap(there, face) <= THERE:
+        return None
+    return replace(face, landmarks=there.landmarks, measured=False)
 
 
 def _steadied(face: Face, views: Sequence[Face]) -> Face:

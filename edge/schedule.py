@@ -29,6 +29,9 @@ MOST = 4 * AT_ONCE
 #: Faces that were looked for less than so many seconds ago are only read, where they have moved to since, if frames
 #: follow within so many seconds: of slower ones a face that begins to move would be lost.
 NEAR, FAST = 0.13, 0.05
+#: Faces whose landmarks were looked at less than so many seconds ago are spared a second look when the whole picture is
+#: looked at. By such landmarks faces are read too: results of looks are under way for up to `edge.lane.DEEP_SECONDS`.
+FRESH = 0.26
 
 
 @dataclass(frozen=True)
@@ -78,18 +81,18 @@ class Schedule:
         # Who was missed is looked for where that costs no further run of the network.
         seen = sum(face.seen for face in likely)
         runs = max(1, -(-seen // AT_ONCE))
-        near = self._step < FAST and time - self._looked < NEAR
-        found = [face.known(time) if near else None for face in likely if face.seen]
-        known = tuple(face for face in found if face)
+        near = self._step < FAST and 0 <= time - self._looked < NEAR
+        known = [(face.measured, face.known(time)) for face in likely if face.seen] if near else []
         if self._due(time, outlook, image) or seen > MOST:
+            recent = tuple(face for measured, face in known if face and time - measured < FRESH)
             self._last = time
-            if not known:
+            if not recent:
                 self._looked = time
             if image is not None:
                 self._surroundings.remember(image, _boxes(time, outlook))
-            return Look(recent=known)
-        if known and len(known) == len(found):
-            return Look((), known)
+            return Look(recent=recent)
+        if known and all(face for _, face in known):
+            return Look((), tuple(face for _, face in known if face))
         self._looked = time
         return Look(tuple(face.place(time) for face in likely[: runs * AT_ONCE]))
 

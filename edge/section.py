@@ -26,6 +26,7 @@ def _holds_truth(value: object) -> bool:
 
 def _is_number(annotation: object) -> bool:
     """Tell whether a type, or a part of it, is a number; a choice among numbers is one."""
-    if isinstance(annotation, int | float):
-        return not isinstance(annotation, bool)
-    return annotation in (int, float) or any(_is_number(part) for part in get_args(annotation))
+    parts = get_args(annotation)
+    if any(part is bool or isinstance(part, bool) for part in parts):
+        return False
+    return annotation in (int, float) or any(isinstance(part, int | float) or _is_number(part) for part in parts)

@@ -56,6 +56,7 @@ class Service:
         published: called with each event that the broker acknowledged.
         reread: reads the settings again, on SIGHUP.
         config: the file that they are read from, for messages about it.
+        signals: that have come since they were read.
 
     Attributes:
         successor: the daemon with other settings that is to run now; none if the end was meant.
@@ -71,6 +72,7 @@ class Service:
         published: Callable[[Event], None] | None = None,
         reread: Callable[[], Settings] | None = None,
         config: Path | None = None,
+        signals: Signals | None = None,
     ) -> None:
         self.successor: Service | None = None
         self._settings = settings
@@ -83,7 +85,7 @@ class Service:
         bundle = self._model.bundle
         self._stopping = threading.Event()
         self._played_out = False
-        self._signals = Signals()
+        self._signals = signals or Signals()
         self._aggregate = settings.privacy == "aggregate"
         self._summary_period = settings.summary.period
         self._metrics = Metrics(settings.node, __version__)

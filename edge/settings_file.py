@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from edge.migrations import VersionError, migrate
 from edge.named_files import no_authority, no_camera, no_file, no_place_for_outbox
@@ -25,7 +26,7 @@ PIPES = {Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd")}
 PLAIN = {
     "extra_forbidden": "unknown key; emotion-edge example shows every key",
     "missing": "is missing; emotion-edge example shows every key",
-    "empty": "is empty; write a value, or leave out the key",
+    "empty": "is empty; write a value",
     "string_type": "must be text; put it in quotes",
     "string_too_short": "must not be empty",
     "int_type": "must be a whole number",
@@ -57,10 +58,7 @@ def load_settings(path: Path) -> Settings:
     try:
         settings = Settings.model_validate(content, context={"folder": path.parent})
     except ValidationError as error:
-        lines = (
-            _message(path, root, e["loc"], e["msg"], "empty" if e["input"] is None else e["type"])
-            for e in error.errors()
-        )
+        lines = (_message(path, root, e["loc"], e["msg"], _kind(e)) for e in error.errors())
         raise SettingsError("\n".join(lines)) from None
     settings = _from_folder(settings, path.parent)
     problems = [_message(path, root, keys, text, "value_error") for keys, text in _file_problems(settings) if text]
@@ -172,6 +170,12 @@ def _source_problem(camera: CameraSettings) -> str:
     if camera.kind == "images" and not os.path.isdir(camera.source):
         return f"{camera.source}: no such folder; name an existing one"
     return no_camera(camera.source) if camera.kind == "webcam" and not camera.source.isdecimal() else ""
+
+
+def _kind(mistake: ErrorDetails) -> str:
+    """Return the kind of a mistake; of a key without a value the value is missing, whatever it should be."""
+    empty = mistake["input"] is None and mistake["type"] != "extra_forbidden"
+    return "empty" if empty else mistake["type"]
 
 
 def _message(path: Path, root: yaml.Node | None, keys: tuple[int | str, ...], message: str, kind: str) -> str:

@@ -20,6 +20,8 @@ NO_TEXT = {
     "tag:yaml.org,2002:null": "nothing",
     "tag:yaml.org,2002:timestamp": "a date",
 }
+#: What the constructors of YAML raise of a value that is none of its kind, besides what they mean to.
+NO_VALUE = (ValueError, LookupError, AttributeError, TypeError, OverflowError)
 #: So many values a file may stand for, its aliases written out: a few lines of aliases to aliases are millions.
 MOST_VALUES = 100_000
 
@@ -70,6 +72,8 @@ def construct(root: yaml.Node | None, path: Path) -> Any:
         return None if root is None else SafeConstructor().construct_document(root)
     except yaml.YAMLError as error:
         raise StrictYamlError(_message(path, error)) from None
+    except NO_VALUE:
+        raise StrictYamlError(f"{path}: a value is none of the kind that its tag says; leave out the tag") from None
 
 
 def _check(node: yaml.Node, path: Path, sizes: dict[int, int]) -> int:
@@ -109,7 +113,7 @@ def _check_scalar(node: yaml.ScalarNode, where: str) -> None:
     try:
         with contextlib.suppress(yaml.YAMLError):  # told of the whole, where it matters
             SafeConstructor().construct_document(node)
-    except (ValueError, LookupError, AttributeError):  # from a value such as 2024-13-45, or !!int x
+    except NO_VALUE:  # from a value such as 2024-13-45, or !!int x
         # It may be a secret, so it is not repeated.
         raise StrictYamlError(f"{where}: a value looks like a date or number but is none; put it in quotes") from None
 

@@ -80,7 +80,7 @@ class Observation:
         confidence: of the detector, 0–1.
         probabilities: float32 (classes,), calibrated.
         look: float32 (n,) of unit length, what the face looks like; none if that is not to count.
-        landmarks: float32 (6, 2), where they are, in fractions of the picture; none if not known.
+        landmarks: float32 (6, 2), where they are, in fractions of the picture; none if that was not looked at.
         number: of the track whose face was read where it was expected, without being looked for.
     """
 
@@ -98,6 +98,7 @@ class Track:
 
     Attributes:
         last_seen: when it was last found; `last_read` when its expression was last read, which can be later.
+        measured: when its landmarks were last looked at.
         in_sight: whether it was found when it was last looked for.
     """
 
@@ -110,6 +111,7 @@ class Track:
     confidence: float
     look: Probabilities | None = None
     landmarks: Floats | None = None
+    measured: float = float("-inf")
     in_sight: bool = True
     looks: Probabilities | None = None
     observations: int = 1
@@ -175,7 +177,12 @@ class Known:
 
 @dataclass(frozen=True)
 class Expected:
-    """A followed face as a tracker last knew it; `seen`: found when it was last looked for."""
+    """A followed face as a tracker last knew it.
+
+    Attributes:
+        seen: found when it was last looked for.
+        measured: when its landmarks were last looked at.
+    """
 
     number: int
     box: Box
@@ -185,6 +192,7 @@ class Expected:
     seen: bool
     landmarks: Floats | None = None
     confidence: float = 1.0
+    measured: float = float("-inf")
 
     def at(self, time: float) -> Box:
         """Return where the face should be at `time`."""
@@ -304,6 +312,7 @@ class Tracker:
                     track.in_sight,
                     track.landmarks,
                     track.confidence,
+                    track.measured,
                 )
                 for track in self._tracks
             )
@@ -354,18 +363,18 @@ class Tracker:
         self._numbers += 1
         track = Track(self._numbers, time, time, time, observation.box, observation.box, observation.confidence)
         track.look = track.looks = observation.look
-        track.landmarks = observation.landmarks
+        track.landmarks, track.measured = observation.landmarks, time
         track.weighted, track.weight = observation.probabilities.copy(), 1.0
         return track
 
     def _advance(self, track: Track, time: float, observation: Observation) -> None:
         step = time - track.last_seen
+        moved = (
+            (observation.box.x + observation.box.width / 2) - (track.box.x + track.box.width / 2),
+            (observation.box.y + observation.box.height / 2) - (track.box.y + track.box.height / 2),
+        )
         if step > 0:
             share = 1 - math.exp(-step / VELOCITY_AVERAGE)
-            moved = (
-                (observation.box.x + observation.box.width / 2) - (track.box.x + track.box.width / 2),
-                (observation.box.y + observation.box.height / 2) - (track.box.y + track.box.height / 2),
-            )
             track.velocity = (
                 track.velocity[0] + share * (moved[0] / step - track.velocity[0]),
                 track.velocity[1] + share * (moved[1] / step - track.velocity[1]),
@@ -375,7 +384,11 @@ class Tracker:
             track.looks = kept * track.looks + (1 - kept) * observation.look
         track.look = observation.look
         self._average(track, time, observation.probabilities)
-        track.box, track.confidence, track.landmarks = observation.box, observation.confidence, observation.landmarks
+        if observation.landmarks is not None:
+            track.landmarks, track.measured = observation.landmarks, time
+        elif track.landmarks is not None:  # they move with the face
+            track.landmarks = track.landmarks + np.array(moved, np.float32)
+        track.box, track.confidence = observation.box, observation.confidence
         track.last_seen, track.in_sight = time, True
         track.observations += 1
 

@@ -44,6 +44,22 @@ def test_looks_only_where_it_is_told(metrics):
     assert [metrics.inferences[stage]._value.get() for stage in ("detect", "regions", "classify")] == [1, 3, 2]
 
 
+def test_a_face_seen_just_now_is_found_again_without_a_second_look(metrics):
+    analyse = Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)
+    (whole,) = analyse(portrait())
+    runs = metrics.inferences["regions"]._value.get()
+    turned = whole.landmarks[::-1]  # so that what is read depends on them
+    (again,) = analyse(portrait(), Look(recent=(Known(7, whole.box, turned, 0.9),)))
+    (read,) = analyse(portrait(), Look((), (Known(7, whole.box, turned, 0.9),)))
+    assert (again.box, again.confidence, again.number) == (whole.box, whole.confidence, None)
+    assert again.landmarks is None
+    assert again.probabilities == pytest.approx(read.probabilities)
+    assert again.probabilities != pytest.approx(whole.probabilities, abs=0.01)
+    assert metrics.inferences["regions"]._value.get() == runs
+    assert analyse(portrait(), Look(recent=(Known(7, Box(0.0, 0.0, 0.1, 0.1), turned, 0.9),)))[0].landmarks is not None
+    assert metrics.inferences["regions"]._value.get() == runs + 1
+
+
 def test_reads_a_known_face_without_looking_for_it(metrics):
     analyse = Analyser(read_bundle(DEFAULT_MODEL), 0.5, metrics)
     (whole,) = analyse(portrait())

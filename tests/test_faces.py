@@ -138,7 +138,7 @@ def test_nothing_detected_merges_to_nothing():
     assert merge(np.zeros(0, np.float32), np.zeros((0, 16), np.float32), 0.3) == []
 
 
-@pytest.mark.parametrize(("threshold", "found"), [(0.0, 896), (0.3, 627), (0.5, 448), (1.0, 0)])
+@pytest.mark.parametrize(("threshold", "found"), [(0.0001, 896), (0.3, 627), (0.5, 448), (0.9999, 0)])
 def test_detections_count_from_the_least_confidence_on(threshold, found, monkeypatch):
     """The network's answers are replaced: scores of all confidences, at places that have nothing in common."""
     detector = BlazeFace.short(threshold)

@@ -45,7 +45,7 @@ def test_ctrl_c_is_no_failure(monkeypatch):
 def test_a_hangup_ends_no_daemon_that_is_being_loaded(monkeypatch, words, survives):
     monkeypatch.setattr("edge.cli.main", lambda: None)
     monkeypatch.setattr(sys, "argv", ["emotion-edge", *words])
-    before = signal.getsignal(signal.SIGHUP)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         main()
         assert (signal.getsignal(signal.SIGHUP) == signal.SIG_IGN) == survives

@@ -221,9 +221,12 @@ def test_who_is_not_where_it_was_expected_is_looked_at_again(look, crowd):
     picture, _ = crowd
     (face,) = Back(0.5)(picture)[:1]
     x, y, width, height = face.box
-    elsewhere = replace(face, box=(x + 0.6 * width, y, width, height), landmarks=face.landmarks + 3)
-    (refined,), (alone,) = look.refined(picture, [face], [elsewhere]), look.refined(picture, [face])
-    assert (refined.landmarks == alone.landmarks).all()
+    (alone,) = look.refined(picture, [face])
+    for shift, there in ((0.14, True), (0.22, False), (0.6, False)):
+        expected = replace(face, box=(x + shift * width, y, width, height), landmarks=face.landmarks + 3)
+        (refined,) = look.refined(picture, [face], [expected])
+        assert (refined.landmarks == (expected if there else alone).landmarks).all()
+        assert refined.measured != there
 
 
 def test_the_network_runs_once_for_up_to_four_places(look, crowd):

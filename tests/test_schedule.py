@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge.events import Box
 from edge.regions import AT_ONCE
-from edge.schedule import FAST, HOLD, INTERVAL, MOST, NEAR, SOONER, STILL, Look, Schedule
+from edge.schedule import FAST, FRESH, HOLD, INTERVAL, MOST, NEAR, SOONER, STILL, Look, Schedule
 from edge.tracking import Expected, Outlook
 
 NOBODY = Outlook()
@@ -128,7 +128,7 @@ def test_of_slow_cameras_every_frame_is_looked_at():
 def test_a_whole_look_knows_whose_landmarks_are_still_good():
     """It is no look at those faces: they are looked for as soon as without it."""
     schedule, landmarks = Schedule(0.05), np.zeros((6, 2), np.float32)
-    known = Expected(1, Box(0.1, 0.4, 0.2, 0.2), (0.0, 0.0), 0.0, True, True, landmarks)
+    known = Expected(1, Box(0.1, 0.4, 0.2, 0.2), (0.0, 0.0), 0.0, True, True, landmarks, measured=0.0)
     new = dataclasses.replace(known, number=2, box=Box(0.6, 0.4, 0.2, 0.2), confirmed=False)
     assert schedule.look(0.0, NOBODY).recent == ()
     for time in (0.06, 0.12):
@@ -138,6 +138,24 @@ def test_a_whole_look_knows_whose_landmarks_are_still_good():
     assert schedule.look(NEAR, Outlook((known,))).places
     late = schedule.look(NEAR + 2 * FAST, Outlook((known,)))
     assert (late.places, late.recent) == (None, ())
+
+
+def test_landmarks_looked_at_too_long_ago_are_looked_at_again():
+    """As when the results of looks are under way for long."""
+    for age, spared in ((FRESH - 0.01, True), (FRESH + 0.01, False)):
+        schedule, landmarks = Schedule(0.05), np.zeros((6, 2), np.float32)
+        known = Expected(1, Box(0.1, 0.4, 0.2, 0.2), (0.0, 0.0), 0.0, True, True, landmarks, measured=0.06 - age)
+        schedule.look(0.0, NOBODY)
+        schedule.look(0.03, Outlook((known,)))
+        assert bool(schedule.look(0.06, Outlook((known,))).recent) == spared
+
+
+def test_after_a_time_that_goes_back_faces_are_looked_for():
+    schedule, landmarks = Schedule(), np.zeros((6, 2), np.float32)
+    for time in (100.0, 50.0):
+        known = Expected(1, Box(0.1, 0.4, 0.2, 0.2), (0.0, 0.0), time, True, True, landmarks, measured=time)
+        assert schedule.look(time, Outlook((known,))) == Look()
+        assert schedule.look(time + 0.04, Outlook((known,))).known
 
 
 def test_who_moves_fast_is_looked_for():

@@ -87,11 +87,13 @@ def test_what_the_shell_hands_over_is_read():
     ("text", "line", "key", "says"),
     [
         (SMALL + "colour: red\n", 4, "colour", "unknown key"),
+        (SMALL + "colour:\n", 4, "colour", "unknown key"),
         (SMALL + "    rate: 5\n", 4, "cameras.door.rate", "unknown key"),
         (SMALL + "    fps: 5\n", 2, "cameras.door", "there is max_fps"),
         (SMALL + "    loop: true\n", 2, "cameras.door", "loop and pace are for a file or folder"),
         (SMALL + "    pace: fast\n", 2, "cameras.door", "loop and pace are for a file or folder"),
         (SMALL + "    max_fps: -1\n", 4, "cameras.door.max_fps", "must be greater than or equal to 0"),
+        (SMALL + "    rotation: false\n", 4, "cameras.door.rotation", "not true or false"),
         (SMALL + "    rotation: 45\n", 4, "cameras.door.rotation", "0, 90, 180 or 270"),
         (SMALL + "    zones: [[[0, 0], [1, 1]]]\n", 4, "cameras.door.zones", "at least three corners"),
         (SMALL + "    masks: [[[0, 0], [1, 1], [0, 2]]]\n", 4, "cameras.door.masks", "from 0 to 1"),
@@ -280,6 +282,10 @@ def test_every_mistake_has_its_line(load):
         ("node: 2026-13-45\n" + SMALL, ":1", "a value looks like a date or number but is none"),
         (SMALL + "node: !!int x\n", ":4", "put it in quotes"),
         (SMALL + 'node: !!float ""\n', ":4", "put it in quotes"),
+        (SMALL + "node: " + ":".join(["1", *["10"] * 200]) + ".5\n", ":4", "put it in quotes"),
+        (SMALL + "node: !!int {=: x}\n", "", "leave out the tag"),
+        (SMALL + "node: !!bool {=: x}\n", "", "leave out the tag"),
+        (SMALL + "node: !!timestamp {=: x}\n", "", "leave out the tag"),
         ("cameras: &a\n  door: *a\n", "", "nested"),
         ("[" * 3000, "", "nested"),
         (ALIASES, ":7", "stands for more than 100,000 values"),
@@ -325,6 +331,7 @@ def test_any_content_gives_settings_or_a_settings_error(load, text):
         "cameras:\n  door:\n    source: rtsp://h/x\n    username: u\n    password:{secret}\n",
         SMALL + "mqtt:\n  host: ''\n  username: u\n  password: {secret}\n",
         SMALL + "mqtt:\n  username: u\n  password: {secret}\n  password: b\n",
+        SMALL + "mqtt:\n  username: u\n  password: !!int {=: {secret}}\n",
     ],
 )
 def test_no_message_holds_a_secret(load, text):

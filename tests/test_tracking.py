@@ -406,6 +406,22 @@ def test_a_known_face_is_where_it_moves_to_with_its_landmarks():
     assert tracker.outlook().faces[0].known(2.05) is None, "missed"
 
 
+def test_landmarks_that_were_not_looked_at_move_with_the_face():
+    landmarks = np.linspace(0.3, 0.5, 12, dtype=np.float32).reshape(6, 2)
+    tracker = Tracker(Rules(), aspect=1.0)
+    for time in (0.0, 0.1, 0.2):
+        tracker.update(time, [replace(see(0.4), landmarks=landmarks)])
+    for time, x, y in ((0.3, 0.42, 0.4), (0.4, 0.42, 0.37)):
+        tracker.update(time, [see(x, y)])
+        (face,) = tracker.outlook().faces
+        assert (face.measured, face.last_seen) == (0.2, time)
+        assert face.landmarks == pytest.approx(landmarks + np.float32([x - 0.4, y - 0.4]), abs=1e-5)
+    tracker.update(0.5, [replace(see(0.42, 0.37), landmarks=landmarks)])
+    (face,) = tracker.outlook().faces
+    assert face.measured == 0.5
+    assert face.landmarks == pytest.approx(landmarks)
+
+
 @FEWER
 @given(scenes(), st.data())
 def test_reading_between_looks_changes_nothing_of_who_is_there(frames, data):

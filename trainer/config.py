@@ -259,7 +259,7 @@ def _override(text: str) -> tuple[str, Any]:
     if not equals or not key.strip():
         raise ConfigError(f"--set {text}: no KEY=VALUE; write for example --set training.epochs=3")
     try:
-        return key.strip(), construct(compose(value, Path(key)), Path(key))
+        return key.strip(), construct(compose(value, Path("value")), Path("value"))
     except StrictYamlError as error:
         raise ConfigError(f"--set {text}: no YAML value: {str(error).partition(': ')[2]}") from None
 

@@ -36,4 +36,4 @@ def adjustments(model: Path | None, below: float, data: Path | None) -> None:
         load_keras()
         from trainer.measuring.adjustments import measure, show
 
-        show(measure(model or DEFAULT_MODEL, folder, CACHE, below=below), Console())
+        show(measure(model or DEFAULT_MODEL, folder, CACHE, below=below), below, Console())

@@ -58,9 +58,11 @@ def measure(model: Path, data: Path, cache: Path, strengths: Sequence[float] = S
     }
 
 
-def show(found: Found, console: Console) -> None:
+def show(found: Found, below: float, console: Console) -> None:
     """Print a row for each strength."""
-    table = Table("logit adjustment", title="validation, CK+ subjects of odd number: accuracy / macro-F1 in per cent")
+    shifted = "all classes" if below == 1 else f"classes with a share below {below:g}"
+    title = f"{shifted} shifted; validation, CK+ subjects of odd number: accuracy / macro-F1 in per cent"
+    table = Table("logit adjustment", title=title)
     for protocol in next(iter(found.values())):
         table.add_column(protocol, justify="right")
     for strength, by_protocol in found.items():

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 import cv2
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from edge.litert import Network
+from edge.section import Section
 from edge.strict_yaml import StrictYamlError, read
 from trainer import TrainerError, first_line
 from trainer.config import reason
@@ -35,10 +36,8 @@ class PeerError(TrainerError):
     """A peer cannot be measured; the message names the file and the remedy."""
 
 
-class Description(BaseModel):
+class Description(Section):
     """How a model wants its pictures and what it answers; `peers.yaml` explains the keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")

@@ -9,6 +9,7 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edge.section import Section
 from edge.strict_yaml import StrictYamlError, read
 from trainer import TrainerError
 from trainer.config import Config, ConfigError, changed, reason
@@ -63,7 +64,7 @@ class Searched(_Part):
         return f"{self.low}…{self.high}" if self.choices is None else " | ".join(map(str, self.choices))
 
 
-class Pruning(_Part):
+class Pruning(Section):
     """When a trial is given up: its best epoch so far is below the median of the others at the same epoch."""
 
     trials: int = Field(default=5, ge=1, description="that must have run to their end before any is given up")
