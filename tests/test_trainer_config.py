@@ -61,7 +61,11 @@ def test_teachers_of_the_command_line_and_stored_soft_labels_exclude_each_other(
 
 
 @pytest.mark.parametrize(
-    "name", ["ferplus", "distilled", "ferplus-56", "ferplus-refined", "teacher-longest", "ferplus-faceres"]
+    "name",
+    [
+        *("ferplus", "distilled", "ferplus-56", "ferplus-refined", "ferplus-faceres", "faceres-refined"),
+        *("teacher-longest", "teacher-refined"),
+    ],
 )
 def test_recorded_run_is_that_of_its_configuration(name):
     config = load_config(ROOT / f"configs/trainer/{name}.yaml")
