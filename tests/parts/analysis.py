@@ -63,7 +63,7 @@ class Analysis:
         metrics = Metrics("node", "0")
         self._analyser = Analyser(read_bundle(DEFAULT_MODEL), KEEP, metrics)
         # Only the processor time of this thread counts: the machine may do other things.
-        self._analyser.find = _timed(self._analyser.find, self._add)  # type: ignore[assignment, method-assign]
+        self._analyser.find = _timed(self._analyser.find, self._add)  # type: ignore[method-assign]
         self._slot = Slot(True, lambda: None, lambda: None)
         self._tracker = Tracker(Rules())
         series = metrics.camera("clip", LABELS)
