@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -467,7 +468,8 @@ def test_demo_leaves_the_outbox_of_a_daemon_alone(config, tmp_path, monkeypatch,
     class Ends:
         successor = None
 
-        def __init__(self, settings, _published, reread, _config):
+        def __init__(self, settings, _published, reread, _config, signals):
+            assert signal.getsignal(signal.SIGHUP) == signals.heard
             used.extend([settings.outbox.path, *([reread().outbox.path] if reread else [])])
             assert used[0].parent.is_dir()
 
