@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import logging
-import math
 import os
 import signal
 import sys
@@ -29,6 +28,7 @@ from edge.doctor.command import doctor
 from edge.events import Event
 from edge.http import HttpError
 from edge.litert import RuntimeMissingError
+from edge.number_option import a_number
 from edge.outbox_commands import outbox
 from edge.placed import placed
 from edge.replay import ReplayError, replay_settings
@@ -203,13 +203,6 @@ def _moment(text: str) -> float:
     return seconds
 
 
-def _number(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
-    """Refuse what compares with nothing."""
-    if math.isnan(value):
-        raise click.BadParameter("is no number")
-    return value
-
-
 @cli.command()
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print a list of {file, faces} as JSON, nothing else.")
@@ -220,7 +213,7 @@ def _number(_context: click.Context, _parameter: click.Parameter, value: float) 
     type=click.FloatRange(0.05, 0.99),
     default=0.45,
     show_default=True,
-    callback=_number,
+    callback=a_number,
     help="Least confidence.",
 )
 def classify(images: tuple[Path, ...], as_json: bool, output: Path | None, model: Path, threshold: float) -> None:

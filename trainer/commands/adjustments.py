@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from trainer.commands.options import CACHE, DATA_OPTION, FILE, a_number, one_line
+from edge.number_option import a_number
+from trainer.commands.options import CACHE, DATA_OPTION, FILE, one_line
 
 
 @click.command()

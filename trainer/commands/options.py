@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shlex
 import sys
 from collections.abc import Iterator
@@ -34,13 +33,6 @@ TEACHER_OPTION = click.option(
     help="A network to learn from beside the labels: a model file, or a .keras file with its configuration beside it "
     "(config.json, or its name with .yaml) or named as MODEL=CONFIG; again for more.",
 )
-
-
-def a_number(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
-    """Refuse what compares with nothing, and so lies in every range."""
-    if math.isnan(value):
-        raise click.BadParameter("is no number")
-    return value
 
 
 @contextmanager
