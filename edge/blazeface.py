@@ -57,13 +57,16 @@ class BlazeFace:
             of the six landmarks, all in pixels of the picture. The most confident comes first.
         """
         regressors, scores = self._network(_normalised(canvas))
-        keep = np.flatnonzero(scores[0, :, 0] >= self._least)
-        confidences = 1 / (1 + np.exp(-np.clip(scores[0, keep, 0], -50, 50)))
+        logits = scores[0, :, 0]
+        keep = (logits >= self._least).nonzero()[0]
+        if not keep.size:
+            return []
         values = regressors[0, keep]
-        values[:, 0::2] += self._anchors[keep, :1]
-        values[:, 1::2] += self._anchors[keep, 1:]
-        values[:, 2:4] -= self._anchors[keep]  # width and height are no positions
-        return merge(confidences, values, self._overlap)
+        anchors = self._anchors[keep]
+        values[:, 0::2] += anchors[:, :1]
+        values[:, 1::2] += anchors[:, 1:]
+        values[:, 2:4] -= anchors  # width and height are no positions
+        return merge(1 / (1 + np.exp(-logits[keep])), values, self._overlap)
 
 
 def fit(image: Image, size: tuple[int, int]) -> Image:
@@ -93,28 +96,38 @@ def merge(confidences: Floats, values: Floats, overlap: float) -> list[tuple[flo
     Returns:
         For each face the highest confidence and the averaged row of `values`.
     """
-    merged = []
     order = np.argsort(-confidences, kind="stable")
-    while order.size:
-        best = order[0]
-        same = iou(values[best], values[order]) > overlap
-        same[0] = True
-        group = order[same]
-        weights = confidences[group]
-        mean = (values[group] * weights[:, None]).sum(axis=0) / weights.sum()
-        merged.append((float(confidences[best]), mean))
-        order = order[~same]
-    return merged
+    confidences, values = confidences[order], values[order]
+    boxes = np.concatenate([values[:, :2] - values[:, 2:4] / 2, values[:, 2:4]], axis=1).tolist()
+    faces, left = [], list(range(len(boxes)))
+    while left:
+        best, *others = left
+        same = {other for other in others if iou(boxes[best], boxes[other]) > overlap}
+        faces.append([best, *sorted(same)])
+        left = [other for other in others if other not in same]
+    weights = np.zeros((len(faces), len(boxes)), np.float32)
+    for weight, members in zip(weights, faces, strict=True):
+        weight[members] = confidences[members]
+    means = weights @ values / weights.sum(axis=1, keepdims=True)
+    return [(float(confidences[members[0]]), mean) for members, mean in zip(faces, means, strict=True)]
 
 
-def iou(one: Floats, many: Floats) -> Floats:
-    """Intersection over union of a row (centre x and y, width, height, …) with each of many."""
-    low = np.maximum(one[:2] - one[2:4] / 2, many[:, :2] - many[:, 2:4] / 2)
-    high = np.minimum(one[:2] + one[2:4] / 2, many[:, :2] + many[:, 2:4] / 2)
-    sides = np.maximum(high - low, 0)
-    shared = sides[:, 0] * sides[:, 1]
-    union = one[2] * one[3] + many[:, 2] * many[:, 3] - shared
-    return np.asarray(shared / np.maximum(union, 1e-6), np.float32)
+def iou(one: Sequence[float], other: Sequence[float]) -> float:
+    """Intersection over union of two boxes: x, y, width, height.
+
+    In plain numbers, as are most things here that are as small as a face: arrays would cost several times as much, and
+    keep the other workers from Python meanwhile.
+    """
+    shared = common(one, other)
+    return shared / max(one[2] * one[3] + other[2] * other[3] - shared, 1e-6) if shared else 0.0
+
+
+def common(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return the area that two boxes share: x, y, width, height."""
+    across = min(one[0] + one[2], other[0] + other[2]) - max(one[0], other[0])
+    if across <= 0:
+        return 0.0
+    return across * max(0.0, min(one[1] + one[3], other[1] + other[3]) - max(one[1], other[1]))
 
 
 def _normalised(canvas: Image) -> Floats:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from edge.blazeface import BlazeFace, Floats, Image
+from edge.blazeface import BlazeFace, Floats, Image, common, iou
 from edge.faces import LEFT_EYE, RIGHT_EYE, Face, shrunk_patch
 from edge.tracking import Place
 
@@ -124,9 +124,7 @@ class RegionDetector:
             canvas = np.zeros((self._find.side, self._find.side, 3), np.uint8)
             _draw(canvas, image, views)
             self.runs += 1
-            seen = [
-                (view, _face(*face, view)) for face in self._find(canvas) for view in views if _holds(view, face[1])
-            ]
+            seen = [(view, _face(*face, view)) for face in self._find(canvas) if (view := _holder(face[1], views))]
             for square in some:
                 yield [face for view, face in seen if view.square is square]
 
@@ -199,11 +197,13 @@ def _draw(canvas: Image, image: Image, views: Sequence[_View]) -> None:
         canvas[view.y : view.y + view.size, view.x : view.x + view.size] = shown
 
 
-def _holds(view: _View, values: Floats) -> bool:
-    """Tell whether a detection lies in a view and is about as large as what is expected there."""
-    x, y, _, height = map(float, values[:4])
-    inside = view.x <= x < view.x + view.size and view.y <= y < view.y + view.size
-    return inside and 1 / CHANGE < height * view.square.margin / view.size < CHANGE
+def _holder(values: Floats, views: Sequence[_View]) -> _View | None:
+    """Return the view that a detection lies in, if it is about as large as what is expected there."""
+    x, y, _, height = values[:4].tolist()
+    for view in views:
+        if view.x <= x < view.x + view.size and view.y <= y < view.y + view.size:
+            return view if 1 / CHANGE < height * view.square.margin / view.size < CHANGE else None
+    return None
 
 
 def _face(confidence: float, values: Floats, view: _View) -> Face:
@@ -218,15 +218,15 @@ def _face(confidence: float, values: Floats, view: _View) -> Face:
 
 def _spared(face: Face, recent: Sequence[Face]) -> Face | None:
     """Return the face with the landmarks of the recent one that is there, if there is one."""
-    there = max(recent, key=lambda each: _overlap(each, face), default=None)
-    if there is None or _overlap(there, face) <= THERE:
+    there = max(recent, key=lambda each: iou(each.box, face.box), default=None)
+    if there is None or iou(there.box, face.box) <= THERE:
         return None
     return replace(face, landmarks=there.landmarks, measured=False)
 
 
 def _steadied(face: Face, views: Sequence[Face]) -> Face:
     """Return the face with the landmarks that it and most of its views agree on."""
-    same = [face, *(view for view in views if _overlap(view, face) > SAME)]
+    same = [face, *(view for view in views if iou(view.box, face.box) > SAME)]
     return replace(face, landmarks=_median(np.stack([each.landmarks for each in same])))
 
 
@@ -234,8 +234,8 @@ def _merged(views: Sequence[Face], least: int) -> list[Face]:
     """Return each face of one place that at least so many of its views show, once, as most of them show it."""
     rest, faces = list(views), []
     while rest:
-        same = [face for face in rest if _overlap(rest[0], face) > SAME or face is rest[0]]
-        rest = [face for face in rest[1:] if _overlap(same[0], face) <= SAME]
+        same = [face for face in rest if iou(rest[0].box, face.box) > SAME or face is rest[0]]
+        rest = [face for face in rest[1:] if iou(same[0].box, face.box) <= SAME]
         if len(same) >= least:
             values = _median(
                 np.array([[*face.box, face.confidence, *face.landmarks.flat] for face in same], np.float32)
@@ -256,24 +256,9 @@ def _without_doubles(faces: Sequence[Face]) -> list[Face]:
     """Return faces, largest first, of which no two are one; the more confident is kept."""
     kept: list[Face] = []
     for face in sorted(faces, key=lambda face: -face.confidence):
-        if not any(_common(face, other) / min(_area(face), _area(other)) > DOUBLE for other in kept):
+        if not any(common(face.box, other.box) / min(_area(face), _area(other)) > DOUBLE for other in kept):
             kept.append(face)
     return sorted(kept, key=_area, reverse=True)
-
-
-def _overlap(one: Face, other: Face) -> float:
-    """Return the intersection over union of two faces."""
-    common = _common(one, other)
-    return common / (_area(one) + _area(other) - common)
-
-
-def _common(one: Face, other: Face) -> float:
-    """Return the area that two faces share, in square pixels."""
-    left, top, width, height = one.box
-    x, y, w, h = other.box
-    across = min(left + width, x + w) - max(left, x)
-    down = min(top + height, y + h) - max(top, y)
-    return max(0.0, across) * max(0.0, down)
 
 
 def _area(face: Face) -> float:
