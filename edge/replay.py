@@ -162,7 +162,7 @@ def replay_settings(file: Path, config: Path | None, camera: str | None, workers
         SettingsError: `config` cannot be used.
     """
     if not os.path.isfile(file):
-        raise ReplayError(f"{file}: {_why_no_file(file)}")
+        raise ReplayError(_why_no_file(file))
     if camera and not config:
         raise ReplayError(f"--camera {camera} needs the settings that it stands in; name them with --config")
     source = {"source": str(file), "username": None, "password": None, "tls": TlsSettings()}
@@ -178,8 +178,9 @@ def replay_settings(file: Path, config: Path | None, camera: str | None, workers
 
 def _why_no_file(path: Path) -> str:
     if re.match("[a-z]{2,}:/", str(path)):
-        return "is an address; replay plays files, emotion-edge run follows streams"
-    return f"{'is no file' if os.path.exists(path) else 'no such file'}; name a video file"
+        # Not shown again: it may hold a password.
+        return "that is an address; replay plays files, emotion-edge run follows streams"
+    return f"{path}: {'is no file' if os.path.exists(path) else 'no such file'}; name a video file"
 
 
 def _complain(path: Path, camera: Camera, lost: int, damage: str) -> None:

@@ -126,7 +126,7 @@ def test_mistakes_are_one_line(capsys, monkeypatch, tmp_path):
     for arguments, said in (
         ([tmp_path / "none.mp4"], "none.mp4: no such file"),
         ([tmp_path], f"{tmp_path}: is no file; name a video file"),
-        (["rtsp://camera/x"], "is an address; replay plays files, emotion-edge run follows streams"),
+        (["rtsp://camera/x"], "that is an address; replay plays files, emotion-edge run follows streams"),
         ([text], "text.mp4: not a video"),
         ([CLIP, "--camera", "door"], "--config"),
         ([CLIP, "--config", config, "--camera", "hall"], "no camera hall; there are door"),

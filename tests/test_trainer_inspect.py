@@ -89,7 +89,7 @@ def broken_files():
     flipped = bytearray(content)
     flipped[len(network) // 2] ^= 1
     return {
-        "empty": (b"", "no TFLite network, or a damaged one"),
+        "empty": (b"", "is empty"),
         "text": (b"a letter", "no TFLite network, or a damaged one"),
         "truncated": (content[: len(content) // 2], "no TFLite network, or a damaged one"),
         "truncated-plain": (DETECTOR.read_bytes()[:100_000], "no TFLite network, or a damaged one"),

@@ -111,6 +111,8 @@ def inspect(path: Path) -> Inspection:
             raise
         info = None
     content = path.read_bytes()
+    if not content:
+        raise InspectionError(f"{path}: is empty; name a .tflite file, or write it again")
     try:
         if info is None:
             Network(content)  # LiteRT checks the file before anything is parsed
