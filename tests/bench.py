@@ -13,10 +13,11 @@ import sys
 import tempfile
 import time
 import venv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import click
 import cv2
 import numpy as np
 from scipy.stats import theilslopes
@@ -29,6 +30,7 @@ from edge.bench.sustained import sustained
 from edge.schedule import Schedule
 from tests.parts import eventually
 from tests.parts.analysis import side_by_side
+from tests.parts.chosen import chosen
 from tests.parts.clocked import Seen, numbered_clip, watch_slowly
 from tests.parts.daemon import Daemon
 from tests.parts.leaks import left_by_flaps, left_by_rtsp_flaps
@@ -216,22 +218,25 @@ def _fer_python() -> Path:
 ROWS: tuple[Callable[[Path, bool], Figures], ...] = (reconnects, four_cameras, frame_age, fer)
 
 
-def main() -> int:
-    """Print a row each, as soon as it is known; returns 1 if one falls short."""
-    as_json, short = "--json" in sys.argv, "--short" in sys.argv
-    wanted = [name for name in sys.argv[1:] if not name.startswith("-")]
+@click.command()
+@click.option("--short", is_flag=True, help="Without frame_age_slope, which takes minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, for programs.")
+@click.argument("names", nargs=-1, metavar="[ROW]...")
+def main(short: bool, as_json: bool, names: Sequence[str]) -> None:
+    """Print a row each, as soon as it is known, or only those named; exit code 1 if one falls short."""
     logging.basicConfig(format="%(levelname)s %(message)s", level="ERROR", stream=sys.stderr)
     cv2.setNumThreads(1)
     bars = {**BARS, **MORE_BARS}
     figures: Figures = {}
-    if not wanted and not as_json:
-        *_, answer = sustained()
-        print(answer, flush=True)
     rows = {measure.__name__: partial(_last, measure) for _, measure, _ in MEASUREMENTS}
     rows |= {row.__name__: partial(_in_folder, row, short) for row in ROWS}
+    wanted = chosen(names, rows)
+    if not names and not as_json:
+        *_, answer = sustained()
+        print(answer, flush=True)
     failed = False
     for name, row in rows.items():
-        if wanted and name not in wanted:
+        if name not in wanted:
             continue
         try:
             found = row()
@@ -244,7 +249,7 @@ def main() -> int:
             print(line(key, value, bars[key]), flush=True)
     if as_json:
         print(json.dumps({key: round(value, 4) for key, value in figures.items()}, indent=2))
-    return int(failed or not all(bars[key].holds(value) for key, value in figures.items()))
+    sys.exit(int(failed or not all(bars[key].holds(value) for key, value in figures.items())))
 
 
 def _last(measure: Callable[[], Iterator[Figures]]) -> Figures:
@@ -260,4 +265,4 @@ def _in_folder(row: Callable[[Path, bool], Figures], short: bool) -> Figures:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

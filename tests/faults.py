@@ -9,25 +9,32 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+
+import click
 
 from tests.broker_faults import BROKER_FAULTS
 from tests.camera_faults import CAMERA_FAULTS
 from tests.daemon_faults import DAEMON_FAULTS
+from tests.parts.chosen import chosen
 from tests.parts.rows import Fault, Row
 from tests.pipeline_faults import PIPELINE_FAULTS
 
 FAULTS: tuple[Fault, ...] = (*BROKER_FAULTS, *DAEMON_FAULTS, *CAMERA_FAULTS, *PIPELINE_FAULTS)
 
 
-def main() -> int:
-    """Print a row each; returns 1 if one fell short."""
-    as_json, short = "--json" in sys.argv, "--short" in sys.argv
-    wanted = [name for name in sys.argv[1:] if not name.startswith("-")]
+@click.command()
+@click.option("--short", is_flag=True, help="Seconds in place of minutes and hours, a few kills in place of hundreds.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array, for programs.")
+@click.argument("names", nargs=-1, metavar="[FAULT]...")
+def main(short: bool, as_json: bool, names: Sequence[str]) -> None:
+    """Print a row each, or only those of the faults named; exit code 1 if one fell short."""
     rows = []
+    wanted = chosen(names, [fault.__name__ for fault in FAULTS])
     for fault in FAULTS:
-        if wanted and fault.__name__ not in wanted:
+        if fault.__name__ not in wanted:
             continue
         folder = Path(tempfile.mkdtemp(prefix="faults-"))
         try:
@@ -39,7 +46,7 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
     if as_json:
         print(json.dumps([asdict(row) for row in rows], indent=2))
-    return int(any(row.short for row in rows))
+    sys.exit(int(any(row.short for row in rows)))
 
 
 def _outcome(row: Row) -> str:
@@ -49,4 +56,4 @@ def _outcome(row: Row) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+import click
 from scipy.stats import theilslopes
 
 from edge.demo import CLIP
@@ -115,9 +116,10 @@ def _descriptors(pid: int) -> float:
     return float(len(os.listdir(f"/proc/{pid}/fd")))
 
 
-def main() -> int:
-    """Print a line for each slope; returns 1 if one is too steep."""
-    hours = float(sys.argv[1]) if len(sys.argv) > 1 else 0.5
+@click.command()
+@click.argument("hours", type=click.FloatRange(0, min_open=True), default=0.5)
+def main(hours: float) -> None:
+    """Run a daemon for so many HOURS and print a line for each slope; exit code 1 if one is too steep."""
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     try:
         samples = soak(folder, 3600 * hours)
@@ -127,8 +129,8 @@ def main() -> int:
     print(f"after {hours:g} hours: {last.memory / 2**20:.0f} MiB, {last.descriptors:.0f} descriptors", flush=True)
     found = slopes(samples)
     print("\n".join(map(str, found)))
-    return int(any(slope.an_hour > slope.bar for slope in found))
+    sys.exit(int(any(slope.an_hour > slope.bar for slope in found)))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,9 +1,9 @@
 """The short form of `make faults`: every bar that is not about the machine's speed holds."""
 
-import sys
 from unittest.mock import MagicMock
 
 import pytest
+from click.testing import CliRunner
 
 import tests.daemon_faults
 import tests.faults
@@ -21,16 +21,31 @@ def test_every_bar_holds(fault, tmp_path, figure):
     assert not [row for row in rows if row.short and not row.speed]
 
 
-def test_what_was_not_tried_is_neither_held_nor_short(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["faults"])
+def test_what_was_not_tried_is_neither_held_nor_short(monkeypatch):
     for row, code, begins in (
         (Row("fault", "not tried", "bar", held=False, tried=False), 0, "-----"),
         (Row("fault", "figure", "bar", held=False), 1, "SHORT"),
         (Row("fault", "figure", "bar", held=True), 0, "held "),
     ):
         monkeypatch.setattr(tests.faults, "FAULTS", (lambda _folder, _short, row=row: iter([row]),))
-        assert tests.faults.main() == code
-        assert capsys.readouterr().out.startswith(begins)
+        done = CliRunner().invoke(tests.faults.main, [])
+        assert done.exit_code == code
+        assert done.stdout.startswith(begins)
+
+
+def test_only_what_is_named_is_tried(monkeypatch):
+    def one(_folder, short):
+        yield Row("one", f"short: {short}", "bar", held=True)
+
+    def other(_folder, _short):
+        yield Row("other", "figure", "bar", held=True)
+
+    monkeypatch.setattr(tests.faults, "FAULTS", (one, other))
+    done = CliRunner().invoke(tests.faults.main, ["--short", "one"])
+    assert (done.exit_code, done.stdout) == (0, "held   one: short: True (bar: bar)\n")
+    done = CliRunner().invoke(tests.faults.main, ["one", "others"])
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "there is no others; there are one, other" in done.stderr
 
 
 def _event(number, kind, face, seq=None):

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
+
 from tests.parts import HOST, eventually
 from tests.parts.broker import Mosquitto
 from tests.parts.child import Child
@@ -282,17 +284,19 @@ def prove(folder: Path, size: Size) -> Iterator[Row]:
             yield from kills(fleet, size)
 
 
-def main() -> int:
-    """Print a row each; returns 1 if one fell short."""
+@click.command()
+@click.option("--short", is_flag=True, help="2 nodes, 2 sites and 2 consumers, for less time.")
+def main(short: bool) -> None:
+    """Print a row each; exit code 1 if one fell short."""
     folder, held = Path(tempfile.mkdtemp(prefix="fleet-")), True
     try:
-        for row in prove(folder, SHORT if "--short" in sys.argv else WHOLE):
+        for row in prove(folder, SHORT if short else WHOLE):
             held &= row.held
             print(f"{'held ' if row.held else 'SHORT'}  {row.fault}: {row.figure} (bar: {row.bar})", flush=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    return int(not held)
+    sys.exit(int(not held))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
