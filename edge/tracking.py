@@ -446,7 +446,8 @@ class Tracker:
         """Let a reported face go on as `track`, which was the same."""
         self._tracks.remove(track)
         before.box, before.confidence, before.velocity = track.box, track.confidence, track.velocity
-        before.look, before.looks, before.landmarks = track.look, track.looks, track.landmarks
+        before.look, before.looks = track.look, track.looks
+        before.landmarks, before.measured = track.landmarks, track.measured
         before.last_seen, before.last_read, before.in_sight = track.last_seen, track.last_read, track.in_sight
         before.weighted, before.weight, before.candidate = track.weighted, track.weight, -1
 

@@ -308,6 +308,18 @@ def test_who_comes_out_from_behind_another_keeps_the_number_of_before(later, num
     assert [track.number for track in tracker.in_view() if track.last_seen > 4] == [starts[-1].number]
 
 
+def test_who_comes_out_from_behind_another_has_the_landmarks_looked_at_since():
+    landmarks = np.linspace(0.3, 0.5, 12, dtype=np.float32).reshape(6, 2)
+    before = [[replace(looking([0, 1], x=0.40), landmarks=landmarks)]] * 12
+    half = [[replace(looking([0, 9], x=0.67), landmarks=landmarks + np.float32(0.2))]] * 2
+    after = [[looking([0, 1], x=0.67)]] * 12
+    transitions, tracker = follow(before + [[]] * 7 + half + after)
+    assert kinds(transitions) == ["start"]
+    (face,) = tracker.outlook().faces
+    assert face.measured == pytest.approx(20 / 10)
+    assert face.landmarks == pytest.approx(landmarks + np.float32(0.2), abs=1e-5)
+
+
 def test_who_was_in_view_all_the_time_is_not_taken_for_who_comes():
     """Twins: the second is another, however alike."""
     frames = [[looking([0], x=0.3)]] * 12 + [[looking([0], x=0.3), looking([0], x=0.6)]] * 12
