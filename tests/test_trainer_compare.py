@@ -75,3 +75,15 @@ def test_unknown_kind_of_picture_is_refused_before_training(tmp_path, monkeypatc
     assert result.exit_code == 2
     assert result.stderr == f"emotion-trainer: --plot {name}: end the name in .svg or .png\n"
     assert not (tmp_path / "run").exists()
+
+
+def test_colour_networks_are_compared_too(arguments):
+    result = compare(*arguments[2:], "--set", "crop.colour=rgb", "--set", "training.epochs=1", "--json")
+    assert result.exit_code == 0, result.output
+    assert all(one["ms"] > 0 for one in json.loads(result.stdout))
+
+
+def test_a_data_set_without_test_faces_is_refused(arguments):
+    result = compare(*arguments[:2], *arguments[4:], "--set", "data.test=0")
+    assert result.exit_code == 2
+    assert "ck48: no test faces to ask about; raise data.test" in result.stderr

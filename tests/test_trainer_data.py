@@ -230,6 +230,7 @@ def test_wrong_ck48_folder_is_refused(tmp_path):
         ("[" * 3000, "nested too deeply"),
         ("name: tiny\nseed: " + "9" * 5000 + "\n", "is none"),
         ("name: tiny\ntraining: {adjust_below: true}\n", "must be a number, not true or false"),
+        ("name: tiny\naugmentation: {rotation: .inf}\n", "rotation: Input should be a finite number"),
         ("", "file: must be keys and values"),
         ("\udcff", "no text file"),
     ],

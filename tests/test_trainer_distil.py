@@ -22,6 +22,7 @@ from trainer.data.augment import plain_crops
 from trainer.data.inputs import normalise
 from trainer.training.distil import DistillationError, SoftLabels, digests, lookup, read, softened, taught, write
 from trainer.training.fit import fit
+from trainer.training.run_folder import CheckpointError
 from trainer.training.teachers import open_teacher, teach, write_soft_labels
 
 SAMPLES = drawn_samples(2)
@@ -155,6 +156,37 @@ def test_soft_labels_of_something_else_are_refused(tmp_path, change, what):
         fit(SAMPLES, SAMPLES, config, tmp_path / "run")
     assert "\n" not in str(error.value)
     assert "write it again" in str(error.value)
+
+
+class StoppedError(Exception):
+    """Ends a training after an epoch."""
+
+
+def stop(_epoch: int, _accuracy: float) -> None:
+    raise StoppedError
+
+
+@pytest.mark.parametrize("key", ["training.distillation.soft_labels", "training.start"])
+def test_a_run_does_not_go_on_with_soft_labels_or_a_start_that_were_made_anew(tmp_path, key):
+    path, run = tmp_path / "source", tmp_path / "run"
+    if key.endswith("soft_labels"):
+        write(path, soft_labels(np.full((len(SAMPLES), 8), 0.125)))
+    else:
+        path = path.with_suffix(".keras")
+        build(Architecture(stem=4, stages=(8,), blocks=1), (32, 32, 1), len(LABELS)).save(path)
+    tiny = {**TINY, "architecture": {"stem": 4, "stages": [8], "blocks": 1}}
+    config = changed(Config.model_validate(tiny), {"training.epochs": 2, key: str(path)})
+    with pytest.raises(StoppedError):
+        fit(SAMPLES, SAMPLES, config, run, stop)
+    before = path.read_bytes()
+    path.write_bytes(before + b"\0")
+    with pytest.raises(CheckpointError, match="run: was trained with other soft labels, or another network to start"):
+        fit(SAMPLES, SAMPLES, config, run)
+    path.write_bytes(before)
+    weights = fit(SAMPLES, SAMPLES, config, run).get_weights()
+    path.unlink()  # finished, it needs it no more
+    for one, other in zip(fit(SAMPLES, SAMPLES, config, run).get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04", b"text", "other.npz"])

@@ -4,6 +4,7 @@ import json
 import resource
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from trainer.data.augment import plain_crops
 from trainer.data.datasets import DataError
 from trainer.data.inputs import normalise
 from trainer.files import WriteError
-from trainer.training.checkpoints import load_network
+from trainer.training.checkpoints import load, load_network
 from trainer.training.devices import DeviceError
 from trainer.training.fit import TrainingError, fit, is_over
 from trainer.training.run_folder import CheckpointError, read_log
@@ -278,6 +279,16 @@ def test_narrower_network_starts_with_the_first_channels(straight, tmp_path):
     assert any(found.shape != wanted.shape for found, wanted in zip(weights(model), wide, strict=True))
 
 
+@pytest.mark.parametrize("change", [{"architecture.stages": [6, 5]}, {"crop.size": 40}])
+def test_what_is_flattened_starts_no_network_of_other_size(change, tmp_path):
+    lenet = {"architecture.kind": "lenet", "architecture.stem": None, "architecture.blocks": None}
+    config = changed(CONFIG, {**lenet, "architecture.stages": [6, 8], "crop.size": 48, "training.epochs": 1})
+    start = tmp_path / "start.keras"
+    fit(TRAIN, VALIDATION, config, tmp_path / "large").save(start)
+    with pytest.raises(CheckpointError, match=r"start\.keras: layer .* has weights"):
+        fit(TRAIN, VALIDATION, changed(config, {"training.start": str(start), **change}), tmp_path / "run")
+
+
 def test_shallower_network_starts_with_the_first_layers(tmp_path):
     start = tmp_path / "start.keras"
     short = changed(CONFIG, {"training.epochs": 1, "training.device": "cpu"})
@@ -357,12 +368,31 @@ def test_log_and_curves_are_those_of_the_checkpoint(stopped, tmp_path):
     assert [event.step for event in curves.Scalars("loss")] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("switch", [True, False])
+def test_an_epoch_goes_on_from_the_average_of_the_one_before_or_from_its_end(switch, tmp_path):
+    config = changed(CONFIG, {"training.average_switch": switch, "training.keep": "last"})
+    with pytest.raises(Stopped):
+        fit(TRAIN, VALIDATION, config, tmp_path, stop_after(2))
+    state = load(tmp_path / "checkpoint.npz")
+    kernels, averages = ([values for values in part if values.ndim == 4] for part in (state.model, state.optimizer))
+    assert kernels
+    for kernel in kernels:
+        assert any(np.array_equal(kernel, average) for average in averages) == switch
+    for kept in (values for values in state.kept if values.ndim == 4):
+        assert any(np.array_equal(kept, average) for average in averages), "what is judged and kept is the average"
+
+
 def test_run_of_other_faces_is_left_alone(stopped, straight, tmp_path):
     for number, begun in enumerate((stopped, straight("float32")[0])):
         run = shutil.copytree(begun, tmp_path / f"{number}" / "run")
         before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
-        for train, validation in ((TRAIN.first(len(TRAIN) - 1), VALIDATION), (TRAIN, VALIDATION.first(3))):
-            with pytest.raises(CheckpointError, match=r"run: was trained with other faces or labels"):
+        moved = replace(VALIDATION, landmarks=np.zeros_like(VALIDATION.landmarks))
+        for train, validation in (
+            (TRAIN.first(len(TRAIN) - 1), VALIDATION),
+            (TRAIN, VALIDATION.first(3)),
+            (TRAIN, moved),
+        ):
+            with pytest.raises(CheckpointError, match=r"run: was trained with other faces, labels or landmarks"):
                 fit(train, validation, CONFIG, run)
         assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
 

@@ -51,14 +51,14 @@ def test_average_begins_short_and_ends_as_long_as_asked():
     for step, value in enumerate(way[1:], start=1):
         momentum = min(0.8, (1 + step) / (10 + step))
         expected = momentum * expected + (1 - momentum) * value
-    made.finalize_variable_values(variables)
+    made.take_average(variables)
     np.testing.assert_allclose(variables[0].numpy(), expected, rtol=1e-4)
     assert expected != pytest.approx(way[-1], rel=1e-3)
 
 
 def test_average_of_zero_is_off():
     variables, made, way = steps_with([1.0, -2.0], average_momentum=0)
-    made.finalize_variable_values(variables)
+    made.take_average(variables)
     assert float(variables[0].numpy()[0]) == way[-1]
 
 

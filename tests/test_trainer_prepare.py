@@ -40,6 +40,7 @@ from tests.parts.trainer_faces import (
 )
 from trainer.cli import main
 from trainer.config import Augmentation, Config
+from trainer.data.alignment import THRESHOLD, eyes_of_chip
 from trainer.data.augment import plain_crops, random_crop
 from trainer.data.datasets import LABELS, SPLITS, DataError, fingerprint, leaking
 from trainer.data.prepare import Prepared, prepare
@@ -179,6 +180,18 @@ def test_real_small_face_gets_its_landmarks(tmp_path):
     eyes = ready.everyone.landmarks[ready.everyone.faces.names.index("happy/0.png")][:2]
     expected = (found.landmarks[:2] - (x - 10, y - 20)) * (60 / (width + 20), 60 / (height + 20))
     assert np.abs(eyes - expected).max() < 3
+
+
+def test_the_detector_sees_small_colour_pictures_in_the_colours_of_frames(tmp_path):
+    picture = cv2.resize(portrait()[:, :], (100, 100), interpolation=cv2.INTER_AREA)
+    for name in ("happy", "sad"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.roll(picture, number, 0) // (1 + (name == "sad")))
+    ready = prepare(config("folders", colour="rgb"), tmp_path, tmp_path / "cache")
+    row = ready.everyone.faces.names.index("happy/0.png")
+    np.testing.assert_array_equal(ready.everyone.faces.images[row], picture[..., ::-1])
+    np.testing.assert_array_equal(ready.everyone.landmarks[row], eyes_of_chip(picture, Detector(THRESHOLD)))
 
 
 def test_pictures_of_mixed_size_come_to_one_and_it_says_so(tmp_path):

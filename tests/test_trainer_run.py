@@ -263,7 +263,7 @@ def test_dropped_copies_are_listed(tmp_path, finished):
     arguments = ("train", "--config", finished.config, "--data", data, "--run", run)
     refused = invoke(*arguments)
     assert refused.exit_code == 2
-    assert "was trained with other faces or labels" in refused.stderr
+    assert "was trained with other faces, labels or landmarks" in refused.stderr
     assert (run / "dropped.json").read_bytes() == before
     (run / "faces.sha256").unlink()  # as a run from before there was a record
     result = invoke(*arguments)

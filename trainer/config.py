@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 from typing_extensions import Self
 
@@ -20,7 +20,13 @@ class ConfigError(TrainerError):
     """The configuration is wrong; the message names file, key and remedy."""
 
 
-class Data(Section):
+class _Finite(Section):
+    """A section whose numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Data(_Finite):
     """What is learned from; `path` is relative to the folder of the data sets."""
 
     source: Literal["ferplus", "fer2013", "ck48", "ckplus", "folders"] = "ferplus"
@@ -37,7 +43,7 @@ class Data(Section):
         return self
 
 
-class Crop(Section):
+class Crop(_Finite):
     """Size, margin and eye line as in `edge.faces.CropRule`, and whether the network sees colour."""
 
     size: int = Field(default=48, ge=32, le=128)
@@ -65,7 +71,7 @@ UNUSED = {
 FACERES_STAGES = 13
 
 
-class Architecture(Section):
+class Architecture(_Finite):
     """Which network, how wide and deep; what is left out takes the value of that network's own file."""
 
     kind: Literal["compact", "lenet", "vgg", "resnet", "inception", "mobilenet", "recognition", "faceres"] = "compact"
@@ -88,7 +94,7 @@ class Architecture(Section):
         return self
 
 
-class Distillation(Section):
+class Distillation(_Finite):
     """Part of the target comes from teachers (Hinton et al., arXiv:1503.02531)."""
 
     soft_labels: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = Field(
@@ -115,7 +121,7 @@ class Distillation(Section):
         return (self.soft_labels,) if isinstance(self.soft_labels, Path) else self.soft_labels or ()
 
 
-class Training(Section):
+class Training(_Finite):
     """How the weights are learned."""
 
     epochs: int = Field(default=50, ge=1)
@@ -141,6 +147,9 @@ class Training(Section):
     average_momentum: float = Field(
         default=0.999, ge=0, lt=1, description="of the moving average of the weights; 0: none"
     )
+    average_switch: bool = Field(
+        default=True, description="each epoch goes on from the moving average (arXiv:2402.09240), not from its own end"
+    )
     label_smoothing: float = Field(default=0, ge=0, lt=1)
     mixup: float = Field(default=0, ge=0, description="alpha of its beta distribution (arXiv:1710.09412); 0: none")
     class_weights: float = Field(
@@ -157,7 +166,7 @@ class Training(Section):
     device: Literal["auto", "cpu", "gpu"] = Field(default="auto", description="gpu: refuse to train without one")
 
 
-class Augmentation(Section):
+class Augmentation(_Finite):
     """What training faces go through, each drawn anew every epoch."""
 
     aligned_share: float = Field(
@@ -176,13 +185,13 @@ class Augmentation(Section):
     erase_share: float = Field(default=0.4, ge=0, le=1, description="of the faces with an erased rectangle")
 
 
-class Quantisation(Section):
+class Quantisation(_Finite):
     """How the int8 network is calibrated."""
 
     faces: int = Field(default=400, ge=1, description="training faces in the representative set")
 
 
-class Config(Section):
+class Config(_Finite):
     """One training run."""
 
     name: str = Field(pattern=r"^[a-z0-9_-]{1,64}$")

@@ -27,10 +27,13 @@ def folds(
     with one_line():
         from trainer.config import load_config
         from trainer.data.datasets import data_folder
+        from trainer.files import check_writable
         from trainer.quiet import load_keras
 
         settings = load_config(config, overrides)
         folder = data_folder(data)
+        if report:
+            check_writable(report)
         load_keras()
         from rich.console import Console
 

@@ -64,7 +64,7 @@ def _drawn(
     if most < 2:
         raise DataError(
             f"{len(rows)} faces of {len(set(persons))} persons are too few to hold some back; "
-            "add some, or set data.validation and data.test to 0"
+            "add some, or, where nothing is trained, set data.validation and data.test to 0"
         )
     # Neither nothing nor everything, however the share is rounded.
     fraction = min(max(Fraction(share).limit_denominator(most), Fraction(1, most)), Fraction(most - 1, most))

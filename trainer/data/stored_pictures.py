@@ -35,8 +35,8 @@ PHOTOGRAPH = 120
 CHUNK = 128
 #: So many pictures are done before other processes would have started.
 FEW = 512
-#: Part of the cache's file names: count up when something would come out differently.
-VERSION = 3
+#: Part of the cache's file names, by what the network sees: count up when something would come out differently.
+VERSIONS = {"grey": 3, "rgb": 4}
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _chunk(contents: list[Content], decode: Decoder, rule: Crop, cache: Path) ->
     digest = hashlib.sha256(f"{decode.__name__} {rule.colour}".encode())
     for content in contents:
         digest.update(hashlib.sha256(_bytes(content)).digest())
-    return _Chunk(tuple(contents), decode, rule, cache / f"faces-v{VERSION}-{digest.hexdigest()[:24]}")
+    return _Chunk(tuple(contents), decode, rule, cache / f"faces-v{VERSIONS[rule.colour]}-{digest.hexdigest()[:24]}")
 
 
 def _bytes(content: Content) -> bytes:
@@ -161,7 +161,8 @@ def _prepared(picture: Image | None, detector: Detector, rule: Crop) -> Picture 
         pixels, landmarks = patch_of_photograph(picture, detector, rule)
     else:
         pixels = square(as_seen(picture, rule))
-        landmarks = eyes_of_chip(pixels, detector)
+        # The detector takes BGR, as the daemon's frames are.
+        landmarks = eyes_of_chip(square(picture) if rule.colour == "rgb" else pixels, detector)
     return Picture(pixels, landmarks, fingerprint(picture), (width, height), photograph)
 
 

@@ -23,7 +23,7 @@ from trainer.conversion.complexity import complexity
 from trainer.conversion.delivery import exported
 from trainer.conversion.export import write
 from trainer.data.augment import judged_crops
-from trainer.data.datasets import Samples
+from trainer.data.datasets import DataError, Samples
 from trainer.data.prepare import prepare
 from trainer.measuring.latency import race
 from trainer.measuring.networks import Network, float_network, int8_network
@@ -99,7 +99,8 @@ def _times(files: Sequence[Path]) -> list[float]:
     turns = {}
     for file in files:
         bundle = read_bundle(file)
-        face = np.full((bundle.info.crop.size,) * 2, 128, np.uint8)
+        size, colours = bundle.info.crop.size, (3,) if bundle.info.input.colour == "rgb" else ()
+        face = np.full((size, size, *colours), 128, np.uint8)
         turns[str(file)] = partial(Classifier(bundle).logits, face)
     found = race(turns)
     return [round(found[str(file)].median, 4) for file in files]
@@ -123,6 +124,8 @@ def contend(kind: str, config: Config, samples: Samples, run: Path) -> Contender
         return Contender(**{**done, "faces": tuple(done["faces"])})
     if config.data.source == "ferplus":  # its test faces are for the model that ships
         others = chosen
+    if not len(others):
+        raise DataError(f"{config.name}: no test faces to ask about; raise data.test, or add a folder test")
     model = fit(train, chosen, own, run)
     bundle = exported(model, train, own)
     write(bundle, model_file(run))

@@ -120,5 +120,8 @@ def own_questions(config: Config, data: Path, split: Split, cache: Path) -> list
     samples = prepare(config, data, cache).samples.of(split)
     protocol = plain_protocol(samples.faces)
     if not len(protocol.rows):
-        raise DataError(f"{config.name}: its {split} split is empty; set data.{split} in the configuration")
+        raise DataError(
+            f"{config.name}: its {split} split is empty; set data.{split}, or, if the data set has splits of its own, "
+            f"add faces to {split}"
+        )
     return [Questions(config.name, samples.faces, samples.landmarks, [protocol])]

@@ -21,6 +21,9 @@ from trainer.training.run_folder import CheckpointError, unreadable
 Arrays = list[npt.NDArray[Any]]
 Shapes = list[tuple[int, ...]]
 
+#: Behind these layers the first channels are not the first of those before.
+MIXING = (keras.layers.Flatten, keras.layers.Concatenate)
+
 
 @dataclass(frozen=True)
 class State:
@@ -129,11 +132,13 @@ def copy_weights(path: Path, source: keras.Model, target: keras.Model, *, narrow
         target: gets them.
         narrower: `target` may have fewer channels inside; it gets the first of each layer, from which training goes on
             better than from nothing. It may have fewer layers too: it gets the first, and its last one stays as it is.
+            Not where channels are laid out anew on the way, by flattening or side by side: the first would be others.
 
     Raises:
         CheckpointError: the layers differ; the message names the first that does.
     """
-    narrower = narrower and _ends(source) == _ends(target)
+    mixes = any(isinstance(layer, MIXING) for layer in target.layers)
+    narrower = narrower and _ends(source) == _ends(target) and not mixes
     theirs, ours = _shapes(source), _shapes(target)
     if narrower and len(ours) < len(theirs):
         theirs, ours = theirs[: len(ours) - 1], ours[:-1]

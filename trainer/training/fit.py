@@ -38,6 +38,7 @@ from trainer.training.run_folder import (
     occupied,
     record,
     record_faces,
+    record_sources,
     record_teachers,
     unreadable,
     write_log,
@@ -68,8 +69,8 @@ def fit(
             fraction; an exception it raises ends the training, and the same call later resumes it.
 
     Raises:
-        CheckpointError: what lies in `run` is of another configuration, other faces or other teachers, or unreadable,
-            or another process is there.
+        CheckpointError: what lies in `run` is of another configuration, other faces, other teachers or soft labels, or
+            began with another network, or it is unreadable, or another process is there.
         DataError: there are no faces to choose the best epoch on.
         DeviceError: the GPU asked for is not there.
         DistillationError: soft labels or teachers are missing, or do not fit.
@@ -87,6 +88,9 @@ def fit(
         teachers = None if is_finished(run) else _view_teachers(config, train.faces.labels)
         record(run, config)
         record_faces(run, train, validation)
+        sources = _sources(config.training)
+        if all(path.is_file() for path in sources):  # a finished run needs them no more
+            record_sources(run, sources)
         if teachers:
             record_teachers(run, teachers.digest())
         if not is_finished(run):
@@ -95,6 +99,12 @@ def fit(
         network = _kept_network(run, config, len(train.faces.labels))
         adjust(network, train.faces.distributions, config.training.logit_adjustment, config.training.adjust_below)
         return network
+
+
+def _sources(training: Training) -> list[Path]:
+    """Return the files that a training begins with."""
+    soft_labels = training.distillation.files() if training.distillation else ()
+    return [*([training.start] if training.start else []), *soft_labels]
 
 
 def ready(run: Path, config: Config) -> None:
@@ -142,6 +152,8 @@ def _train(
             history = learner.fit(batches.taught_by(asked), epochs=1, shuffle=False, verbose=0, callbacks=[moved])
             loss = _number(history.history["loss"][0], epoch, config.training)
             accuracy = judge.accuracy(learner, (batches[i][0] for i in range(min(len(batches), MEASURED))))
+            if config.training.average_switch:
+                learner.optimizer.take_average(learner.trainable_variables)
             entry = {
                 "epoch": epoch + 1,
                 "loss": round(loss, 5),

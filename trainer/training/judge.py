@@ -66,7 +66,7 @@ def logits_of(network: keras.Model, inputs: Floats) -> Floats:
 def averaged(learner: keras.Model) -> Arrays:
     """Return the weights with their moving average in place of the trained ones, which stay as they are."""
     raw = learner.get_weights()
-    learner.optimizer.finalize_variable_values(learner.trainable_variables)
+    learner.optimizer.take_average(learner.trainable_variables)
     found: Arrays = learner.get_weights()
     learner.set_weights(raw)
     return found

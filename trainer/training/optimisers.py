@@ -56,6 +56,13 @@ class _Averaging:
     def ema_momentum(self, momentum: float) -> None:
         self._highest = momentum
 
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Leave the weights as they are: Keras would take their average instead at the end of every `fit`."""
+
+    def take_average(self, variables: Any) -> None:
+        """Let the weights be their moving average, if there is one."""
+        super().finalize_variable_values(variables)  # type: ignore[misc]  # of Keras's own optimiser
+
 
 class AdamW(_Averaging, keras.optimizers.AdamW):  # type: ignore[misc]
     """Adam with decoupled weight decay (arXiv:1711.05101)."""

@@ -23,6 +23,7 @@ RECORD = "config.json"
 FACES = "faces.sha256"
 #: That of the teachers who are asked about each face as it is drawn.
 TEACHERS = "teachers.sha256"
+SOURCES = "sources.sha256"
 CHECKPOINT = "checkpoint.npz"
 #: The weights of the epoch that is kept; there once the training is finished.
 WEIGHTS = "best.weights.h5"
@@ -31,7 +32,6 @@ LOCK = "checkpoint.lock"
 SOFT_LABELS = "soft_labels.npz"
 #: Keys of the configuration that the weights do not depend on, or that only say where they are learned.
 NOT_LEARNED_FROM: dict[str, Any] = {
-    "variant": True,
     "quantisation": True,
     "folds": True,
     "training": {"device", "logit_adjustment", "adjust_below"},
@@ -103,12 +103,12 @@ def record(run: Path, config: Config) -> None:
 def check_faces(run: Path, *parts: Samples) -> None:
     """Check that what lies in `run`, if anything, was trained with these faces; nothing is written.
 
-    Faces are told apart by name and label; a run that has no record of them is believed.
+    Faces are told apart by name, label and landmarks; a run that has no record of them is believed.
 
     Raises:
         CheckpointError: it was trained with others, or the record is unreadable.
     """
-    _check_digest(run / FACES, _digest(parts), "faces or labels")
+    _check_digest(run / FACES, _digest(parts), "faces, labels or landmarks")
 
 
 def record_faces(run: Path, *parts: Samples) -> None:
@@ -133,6 +133,20 @@ def record_teachers(run: Path, digest: str) -> None:
     replace_file(run / TEACHERS, f"{digest}\n".encode())
 
 
+def record_sources(run: Path, paths: Sequence[Path]) -> None:
+    """Record in `run` what is in the files that the training begins with: a network to start from, soft labels.
+
+    Raises:
+        CheckpointError: what lies there was trained with others, or the record is unreadable.
+        WriteError: it cannot be written.
+    """
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    _check_digest(run / SOURCES, digest.hexdigest(), "soft labels, or another network to start from")
+    replace_file(run / SOURCES, f"{digest.hexdigest()}\n".encode())
+
+
 def _check_digest(path: Path, digest: str, what: str) -> None:
     run = path.parent
     try:
@@ -152,6 +166,7 @@ def _digest(parts: Sequence[Samples]) -> str:
     for part in parts:
         digest.update(json.dumps([part.faces.labels, part.faces.names]).encode())
         digest.update(part.faces.distributions.tobytes())
+        digest.update(part.landmarks.tobytes())
     return digest.hexdigest()
 
 

@@ -20,6 +20,7 @@ from trainer.config import Config, Crop, load_config
 from trainer.data.augment import plain_crops
 from trainer.data.datasets import Samples
 from trainer.data.inputs import normalise
+from trainer.files import check_writable
 from trainer.training.checkpoints import load_network
 from trainer.training.distil import DistillationError, Floats, SoftLabels, digests, read, write
 from trainer.training.judge import BATCH, logits_of
@@ -107,6 +108,7 @@ def write_soft_labels(path: Path, named: Sequence[str], samples: Samples) -> Non
     """
     teachers = [open_teacher(each, samples.faces.labels) for each in named]
     if not path.exists():
+        check_writable(path)  # asking takes long
         write(path, teach(teachers, samples))
         return
     found = read(path)
