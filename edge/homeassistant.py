@@ -10,6 +10,7 @@ import json
 import logging
 import re
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ PLATFORMS = {"emotion": "sensor", "faces": "sensor", "event": "event", "online":
 KEY = re.compile(rf"[a-z0-9_-]{{1,64}}_({'|'.join(PLATFORMS)})")
 #: What Home Assistant says when it has started.
 BIRTH = b"online"
+#: What is retained is said again to a Home Assistant that starts, but not more often than every so many seconds.
+GREETING = 5.0
 #: Each switch sends a command with an id of its own.
 SWITCH = '{{"id": "homeassistant-{camera}-{{{{ now().timestamp() }}}}", "command": "{{{{ value }}}}"}}'
 
@@ -51,6 +54,7 @@ class HomeAssistant:
         self.topic = f"{settings.homeassistant.prefix}/device/{settings.node}/config"
         self._lock = threading.Lock()
         self._document: dict[str, Any] = {}
+        self._greeted = float("-inf")
         if settings.homeassistant.discovery:
             publisher.listen(f"{settings.homeassistant.prefix}/status", self._on_status)
             publisher.listen(self.topic, self._on_earlier)
@@ -74,7 +78,9 @@ class HomeAssistant:
             self._take_back(before)
 
     def _on_status(self, message: MQTTMessage) -> None:
-        if message.payload == BIRTH and not message.retain:
+        now = time.monotonic()
+        if message.payload == BIRTH and not message.retain and now - self._greeted >= GREETING:
+            self._greeted = now
             with self._lock:
                 self._send(self._document)
 

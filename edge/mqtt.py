@@ -94,8 +94,10 @@ class Publisher:
         self._visited: set[int] = set()
         self._foreign = 0
         self._contested = False
+        self._contradicted = threading.Event()
         self._lock = threading.Lock()
         self._leave = threading.Event()
+        self._given_up = False
         self._addresses = settings.addresses
         self._at = 0
         self._protocols = [MQTTProtocolVersion.MQTTv5] * len(self._addresses)
@@ -121,6 +123,7 @@ class Publisher:
         self.set_state("status", state("offline", reason="stopped"))
         self._leave.set()
         self._thread.join(max(LEAST_FAREWELL, deadline - time.monotonic()))
+        self._given_up = self._thread.is_alive()
         return len(self._outbox)
 
     def dead(self) -> bool:
@@ -280,6 +283,10 @@ class Publisher:
         while not session.gone.is_set() and not self._leave.is_set():
             self._busy_since = time.monotonic()
             session.settle()
+            if self._contradicted.is_set():
+                self._contradicted.clear()
+                with self._lock:
+                    session.tell(self._status, self._states[self._status])
             if session.deaf():
                 self._complain("broker: the network thread died; connecting again")
                 session.withheld = True
@@ -365,14 +372,20 @@ class Publisher:
         if message.retain:  # from before we connected; ours has just been sent
             return
         with self._lock:
-            mine, session = self._states.get(self._status), self._session
-            if mine is not None and message.payload != mine and session is not None and not self._leave.is_set():
-                session.tell(self._status, mine)
+            mine = self._states.get(self._status)
+        if mine is not None and message.payload != mine and not self._leave.is_set():
+            self._contradicted.set()  # however often, it is answered no faster than answers are taken
+
+    def _stay_away(self, *_: object) -> None:
+        """Connect no more once `stop` has waited long enough: another of our name may be there by now."""
+        if self._given_up:
+            raise ConnectionAbortedError
 
     def _make_session(self, protocol: MQTTProtocolVersion) -> Session:
         """Return a connection with our last will, not yet made."""
         client = make_client(self._settings, f"emotion-edge-{self._node}", protocol, self._tls)
         marks = marked(PacketTypes.WILLMESSAGE, self._run_name) if protocol is MQTTProtocolVersion.MQTTv5 else None
+        client.on_socket_open = self._stay_away
         client.will_set(self._status, LAST_WILL, qos=1, retain=True, properties=marks)
         return Session(self, client, protocol, self._status, self._run_name)
 

@@ -20,8 +20,9 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge.client import refusal
 from edge.store import Message
 
-#: Events sent and not yet acknowledged, at most: what a lost connection can deliver twice.
-#: Fewer than paho's own 20, so that a state never waits behind them.
+#: Messages sent and not yet acknowledged, at most, unless the broker takes fewer …
+IN_FLIGHT = 20
+#: … and how many of them may be events, which a lost connection can deliver twice: no state waits behind them.
 WINDOW = 16
 #: Messages that nobody acknowledges and that wait for a slow connection, at most; more are dropped.
 UNSENT = 32
@@ -96,6 +97,7 @@ class Session:
         self._silent = threading.Event()
         self._subscribed: list[str] = []
         self._largest = float("inf")
+        self._window = WINDOW
         # paho calls back under a lock that its publish() takes too. So the callbacks take none of ours: they only leave
         # a note, and everything about messages happens in the publisher's thread.
         self._notes: queue.SimpleQueue[tuple[int, ReasonCode, float]] = queue.SimpleQueue()
@@ -116,7 +118,7 @@ class Session:
 
     def full(self) -> bool:
         """Tell whether as many events are under way as may be."""
-        return len(self._under_way) >= WINDOW
+        return len(self._under_way) >= self._window
 
     def waiting(self) -> bool:
         """Tell whether an acknowledgement is due."""
@@ -215,7 +217,7 @@ class Session:
         self._closing = True
         # A socket that is closed with something unread resets the connection, and the broker can lose the goodbye to
         # that. Its answer to this is the last that it sends.
-        if self.accepted and not self.gone.is_set():
+        if self._subscribed and self.accepted and not self.gone.is_set():
             self.client.unsubscribe(self._subscribed)
             self._silent.wait(SILENCE)
         self.client.disconnect()
@@ -248,6 +250,11 @@ class Session:
 
     def _on_connect(self, _c: paho.Client, _u: Any, _f: Any, reason: ReasonCode, properties: Any) -> None:
         self._largest = getattr(properties, "MaximumPacketSize", None) or self._largest
+        # More than it takes at once, and it would end the connection; paho does not look at that by itself, and its
+        # setter refuses once connected.
+        most = min(IN_FLIGHT, getattr(properties, "ReceiveMaximum", None) or IN_FLIGHT)
+        self.client._max_inflight_messages = most
+        self._window = max(1, most * WINDOW // IN_FLIGHT)
         self.accepted = not reason.is_failure
         if reason.is_failure:
             self.refusal = reason.value

@@ -7,6 +7,7 @@ import pytest
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jsonschema import ValidationError
 
+import edge.homeassistant
 import edge.mqtt
 from edge.events import decode_event, state
 from edge.homeassistant import HomeAssistant, discovery, removed
@@ -161,15 +162,21 @@ def configs(subscriber):
     return [message.payload for message in subscriber.on(CONFIG)]
 
 
-def test_sent_again_when_home_assistant_starts_and_when_the_labels_change(broker, subscriber, announce):
+def test_sent_again_when_home_assistant_starts_and_when_the_labels_change(broker, subscriber, announce, monkeypatch):
     home = announce(broker)
     subscriber.wait_for(lambda m: m.topic == CONFIG)
     for payload, expected in ((b"offline", 1), (b"online", 2)):
         subscriber.publish("homeassistant/status", payload)
         eventually(lambda n=expected: len(configs(subscriber)) == n, 30, "announcement", lambda: configs(subscriber))
+    for payload in (b"online", b"online", b"flood is over"):
+        subscriber.publish("homeassistant/status", payload)
+    subscriber.wait_for(lambda m: m.raw == b"flood is over")
     home.announce(("calm",))
     eventually(lambda: len(configs(subscriber)) == 3, 30, "announcement")
     assert configs(subscriber)[2]["components"]["door_emotion"]["options"] == ["calm", "none"]
+    monkeypatch.setattr(edge.homeassistant, "GREETING", 0.0)
+    subscriber.publish("homeassistant/status", b"online")
+    eventually(lambda: len(configs(subscriber)) == 4, 30, "announcement")
     with Subscriber(broker.port, (CONFIG,)) as late:
         assert late.wait_for(lambda m: m.retain).payload == configs(subscriber)[2]
 

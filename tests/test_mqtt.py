@@ -312,6 +312,19 @@ def test_own_status_is_put_right(broker, subscriber, node, foreign):
     eventually(lambda: retained(broker.port, STATUS)["state"] == "online", 30, "own status")
 
 
+@pytest.mark.own_messages
+def test_a_flood_of_foreign_statuses_is_put_right_now_and_then(broker, subscriber, node):
+    one = node(broker.port)
+    one.start()
+    eventually(one.connected, 30, "connection")
+    for number in range(300):
+        subscriber.publish(STATUS, b'{"state":"offline","number":%d}' % number)
+    subscriber.wait_for(lambda m: m.topic == STATUS and m.payload.get("number") == 299)
+    last = max(i for i, m in enumerate(subscriber.messages) if b"299" in m.raw)
+    subscriber.wait_for(lambda m: m.topic == STATUS and m.raw == ONLINE, start=last)
+    assert sum(m.raw == ONLINE for m in subscriber.messages) < 100
+
+
 def test_status_that_changes_quickly_settles_on_the_last(broker, subscriber, node):
     one = node(broker.port)
     one.start()
@@ -461,6 +474,45 @@ def test_no_more_events_are_under_way_than_the_window_holds(node):
         assert len([m for m in client._out_messages.values() if m.topic.endswith("/event")]) == edge.session.WINDOW
         assert client._inflight_messages >= edge.session.WINDOW, "all of them are sent, none waits in paho's queue"
         one.publisher.stop(0.1)
+
+
+@pytest.mark.parametrize(("receives", "events_at_most"), [(1, 1), (5, 4), (10, 8), (100, 16)])
+def test_no_more_is_under_way_than_the_broker_takes(node, receives, events_at_most):
+    """A broker ends connections on which it is sent more (MQTT 5, 3.3.4); HiveMQ takes 10 unless told otherwise."""
+    let_go = threading.Event()
+    with StubbornBroker(lambda _: 0 if let_go.is_set() else None, receives=receives) as broker:
+        one = node(broker.port)
+        for number in range(6):
+            one.publisher.set_state(f"camera/state-{number}", b"{}")
+        one.start()
+        eventually(one.connected, 30, "connection")
+        client = one.publisher._session.client
+        one.put(*range(1, 41))
+        eventually(lambda: len(one.publisher._session._under_way) == events_at_most, 30, "full window")
+        eventually(lambda: len(broker.published) == min(receives, 20), 30, "what it takes")
+        assert client._inflight_messages == len(broker.published)
+        one.publisher.stop(0.1)
+
+
+def test_once_its_time_to_stop_is_over_it_does_not_connect(node, monkeypatch):
+    """After a restart within the process another publisher of the same name is there."""
+    reached, connect = threading.Event(), edge.mqtt.connect
+    asked = threading.Event()
+
+    def late(*arguments):
+        asked.set()
+        reached.wait(30)
+        connect(*arguments)
+
+    monkeypatch.setattr(edge.mqtt, "connect", late)
+    with StubbornBroker(lambda _: 0) as broker:
+        one = node(broker.port)
+        one.start()
+        assert asked.wait(30)
+        one.publisher.stop(0)
+        reached.set()
+        eventually(lambda: not one.publisher._thread.is_alive(), 30, "end of the thread")
+        assert broker.connections == []
 
 
 def clashes(caplog):

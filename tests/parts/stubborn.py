@@ -21,6 +21,7 @@ class StubbornBroker:
         grant: gets a topic filter; returns the reason code of its subscription.
         welcome: the reason code that each connection of MQTT 5 gets.
         refuse_5: what a connection of MQTT 5 gets instead, before it is closed; one of 3.1.1 is accepted.
+        receives: how many publishes it takes without having acknowledged them (Receive Maximum); 0: it does not say.
 
     Attributes:
         connections: when each asked to be accepted, monotonic seconds.
@@ -34,6 +35,7 @@ class StubbornBroker:
         grant: Callable[[str], int] = lambda _topic: 1,
         welcome: int = 0,
         refuse_5: bytes = b"",
+        receives: int = 0,
     ) -> None:
         self.connections: list[float] = []
         self.versions: list[int] = []
@@ -42,6 +44,7 @@ class StubbornBroker:
         self._grant = grant
         self._welcome = welcome
         self._refuse_5 = refuse_5
+        self._properties = b"\x21" + receives.to_bytes(2, "big") if receives else b""
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
         self._open: list[socket.socket] = []
@@ -65,7 +68,8 @@ class StubbornBroker:
                 if version == 5 and self._refuse_5:
                     connection.sendall(self._refuse_5)
                     return
-                connection.sendall(bytes([0x20, 3, 0, self._welcome, 0]) if version == 5 else b"\x20\x02\x00\x00")
+                says = bytes([0, self._welcome, len(self._properties)]) + self._properties if version == 5 else b"\0\0"
+                connection.sendall(bytes([0x20, len(says)]) + says)
                 while head := stream.read(1):
                     self._handle(connection, head[0], stream.read(_length(stream.read)), version)
         except (OSError, IndexError):
