@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edge.events import Event, decode_event, event_id
+from edge.settings import is_name
 from edge.store import (
     FAULTS,
     Changes,
@@ -46,6 +47,8 @@ EXPIRE = 60.0
 PAGE = 512
 #: Most bytes that wait in memory for a file that cannot be written.
 MEMORY = 8 << 20
+#: Whether that is so many bytes is looked at with every so many messages: adding up takes a while.
+LOOK = 256
 #: A commit that takes longer than this is no progress, seconds.
 STUCK = 30.0
 
@@ -107,6 +110,7 @@ class Outbox:
         # Rows above _loaded, up to _highest, are in the file only.
         self._highest = self._loaded = 0
         self._all_in_memory = False
+        self._keep_events = True
         self._store: Store | None = None
         self._lock: Lock | None = None
         self._problem = ""
@@ -142,6 +146,7 @@ class Outbox:
         """
         if self._path is None:
             return
+        self._keep_events = keep_events
         try:
             self._open()
         except OutboxBusyError:
@@ -266,14 +271,33 @@ class Outbox:
 
     def _promote(self) -> None:
         """Offer what is not committed, because there is no file or it cannot be written."""
-        if self._loaded < self._highest:
-            return  # older ones in the file come first
+        if self._loaded < self._highest:  # older ones in the file come first
+            self._bound_incoming()
+            return
         self._ready.update((entry.message.id, entry) for entry in self._incoming)
         self._incoming = []
         most = min(self._most_bytes, MEMORY)
         if self._bytes > most:
             self._drop_oldest(self._ready.values(), "overflow", lambda _: self._bytes > most)
         self._changed.notify_all()
+
+    def _bound_incoming(self) -> None:
+        """Drop the oldest of what can be neither written nor offered, once it is too much."""
+        if len(self._incoming) % LOOK:
+            return
+        excess = sum(entry.message.size for entry in self._incoming) - min(self._most_bytes, MEMORY)
+        dropped = 0
+        while excess > 0:
+            size = self._incoming[dropped].message.size
+            excess, self._bytes, dropped = excess - size, self._bytes - size, dropped + 1
+        if dropped:
+            del self._incoming[:dropped]
+            self._count -= dropped
+            self._dropped("overflow", dropped)
+
+    def _wanted(self, row: Row) -> bool:
+        """Tell whether a message of the file may still be delivered."""
+        return self._keep_events or row.message.kind != "event"
 
     def _next(self) -> _Entry | None:
         return next((entry for entry in self._ready.values() if not entry.offered), None)
@@ -455,9 +479,13 @@ class Outbox:
         """Bring the next messages of the file into memory once most of those there are gone."""
         while self._wants_more():
             rows, damaged = store.load(self._loaded, PAGE)
+            unwanted = [row for row in rows if not self._wanted(row)]
             with self._changed:
-                self._ready.update((row.message.id, _Entry(row.message, row.made, row.row)) for row in rows)
-                self._next_changes.remove += damaged
+                wanted = (row for row in rows if self._wanted(row))
+                self._ready.update((row.message.id, _Entry(row.message, row.made, row.row)) for row in wanted)
+                self._next_changes.remove += [*damaged, *(row.row for row in unwanted)]
+                self._count -= len(unwanted)
+                self._bytes -= sum(row.message.size for row in unwanted)
                 read = [*damaged, *(row.row for row in rows)]
                 self._loaded = max(read) if len(read) == PAGE else self._highest
                 if self._loaded == self._highest:
@@ -565,9 +593,11 @@ class Outbox:
         with contextlib.suppress(OSError):
             self._begin_epoch({"epoch": int(self._path.stat().st_mtime * 1000), **remains.meta(), "closed": False})
         known = set(self._ready) | {entry.message.id for entry in self._incoming}
-        rows = [row for row in remains.rows() if row.row > self._loaded and row.message.id not in known]
+        behind = (row for row in remains.rows() if row.row > self._loaded and row.message.id not in known)
+        rows = [row for row in behind if self._wanted(row)]
         with self._changed:
-            faces = {face: event for face, event in remains.faces().items() if face not in self._next_changes.closed}
+            left = remains.faces() if self._keep_events else {}
+            faces = {face: event for face, event in left.items() if face not in self._next_changes.closed}
             if self._thread.ident is None:
                 self._orphans.update(faces)
             self._next_changes = Changes(opened={**faces, **self._next_changes.opened})
@@ -597,7 +627,9 @@ class Outbox:
                 count, size, self._highest = self._store.totals()
                 self._count, self._bytes, self._faces = self._count + count, self._bytes + size, set()
             remove_damaged(self._path)
-        except FAULTS as error:
+        except FAULTS as error:  # what is still there is not delivered
+            with self._changed:
+                self._next_changes.closed += self._faces
             self._recover(error)
 
     def _end_faces(self) -> None:
@@ -605,6 +637,8 @@ class Outbox:
         for face, payload in self._orphans.items():
             try:
                 last = decode_event(payload)
+                if not (is_name(last.node) and is_name(last.camera)):  # a flipped bit; they become part of a topic
+                    raise ValueError
             except ValueError:
                 with self._changed:
                     self._next_changes.opened.pop(face, None)

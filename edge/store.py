@@ -6,6 +6,7 @@ Each row has a checksum of its own, because SQLite notices a flipped bit in its 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import fcntl
 import json
 import logging
@@ -196,10 +197,11 @@ class Store:
         return good, damaged
 
     def sizes(self, after: int, before: float = float("inf")) -> Iterator[tuple[int, int]]:
-        """Yield row and bytes of the messages behind a row that were made before a time, in order."""
-        yield from self._connection.execute(
-            "SELECT row, length(payload) FROM messages WHERE row > ? AND made < ? ORDER BY row", (after, before)
+        """Yield row and bytes of the messages behind a row, in order, up to the first made at a time or later."""
+        found = self._connection.execute(
+            "SELECT row, length(payload), made FROM messages WHERE row > ? ORDER BY row", (after,)
         )
+        yield from ((row, size) for row, size, _ in itertools.takewhile(lambda fields: fields[2] < before, found))
 
     def faces(self) -> dict[str, bytes]:
         """Return the last event of each face that has not left."""
@@ -379,7 +381,7 @@ class Remains:
 
     def meta(self) -> dict[str, Any]:
         """Return what the last run noted, as far as it can be read."""
-        with contextlib.suppress(*FAULTS, ValueError):
+        with contextlib.suppress(*FAULTS):
             return _meta(self._connection) if self._connection else {}
         return {}
 
@@ -468,7 +470,10 @@ def _connect_to_read(path: Path) -> sqlite3.Connection | None:
 
 
 def _meta(connection: sqlite3.Connection) -> dict[str, Any]:
-    return {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM meta")}
+    try:
+        return {key: json.loads(value) for key, value in connection.execute("SELECT key, value FROM meta")}
+    except ValueError as error:  # like any other damage
+        raise sqlite3.DatabaseError(f"meta: {error}") from None
 
 
 def _rows(rows: Sequence[Row]) -> Iterator[tuple[Any, ...]]:

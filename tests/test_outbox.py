@@ -323,6 +323,24 @@ def test_old_messages_are_dropped_and_counted_whatever_the_wall_clock_says(start
     assert len(again) == 0
 
 
+def test_what_was_made_before_a_clock_went_back_is_not_passed_over(start, told, monkeypatch):
+    monkeypatch.setattr(edge.outbox, "PAGE", 2)
+    outbox = start(most_seconds=3600)
+    outbox.put(end(seq) for seq in range(1, 9))
+    committed(outbox)
+    outbox._wall -= 7200
+    outbox.put(end(seq) for seq in range(9, 13))
+    committed(outbox)
+    outbox.stop(30)
+    again = start(most_seconds=3600)
+    received = []
+    while len(received) < 8:
+        message = again.offer(30)
+        received.append(decode_event(message.payload).seq)
+        again.acknowledge(message.id)
+    assert received == list(range(1, 9))
+
+
 def test_numbers_go_on_after_a_stop(start):
     outbox = start()
     assert [outbox.number("a"), outbox.number("a"), outbox.number("b")] == [1, 2, 1]
@@ -370,6 +388,70 @@ def test_a_face_that_came_and_went_within_a_group_is_not_ended_again(start, path
     offered(outbox, 2)
     crash(outbox, path)
     assert len(start()) == 2
+
+
+def test_a_face_of_no_camera_is_forgotten(start, path):
+    """What `faces` holds has no checksum, and the camera becomes part of a topic."""
+    outbox = start()
+    outbox.put([make_event(1)])
+    offered(outbox, 1)
+    crash(outbox, path)
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        (event,) = file.execute("SELECT event FROM faces").fetchone()
+        file.execute("UPDATE faces SET event = ?", (event.replace(b'"camera":"camera"', b'"camera":"cam#ra"'),))
+        assert b"cam#ra" in bytes(file.execute("SELECT event FROM faces").fetchone()[0])
+    again = start()
+    assert [event.camera for event in offered(again, 1)] == ["camera"]
+    assert len(again) == 1
+    again.put([end(5)])
+    committed(again)
+    again.stop(30)
+    assert len(start()) == 2, "and not ended later"
+
+
+def test_damaged_facts_of_the_last_run_are_damage(start, path, caplog):
+    outbox = start()
+    outbox.put([end(1)])
+    committed(outbox)
+    outbox.stop(30)
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE meta SET value = '{' WHERE key = 'numbers'")
+    again = start()
+    assert numbers(offered(again, 1)) == [1]
+    assert again.epoch > outbox.epoch
+    assert "set aside as outbox.db.damaged-" in caplog.text
+
+
+def test_events_that_cannot_be_deleted_are_not_delivered_either(path, monkeypatch):
+    """After a change to `privacy: aggregate`, on a disk that is full."""
+    monkeypatch.setattr(edge.outbox, "RETRY", 0.05)
+    monkeypatch.setattr(edge.outbox, "PAGE", 4)
+    outbox = Outbox(path)
+    outbox.start()
+    outbox.put([make_event(0)])
+    for seq in range(1, 10):
+        outbox.put([end(seq)])
+        outbox.put_message(Message(f"s{seq}", "camera", "summary", b"{}"))
+    committed(outbox)
+    outbox.stop(30)
+
+    def full(*_):
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Store, "forget", full)
+    again = Outbox(path)
+    again.start(keep_events=False)
+    received = []
+    while (message := again.offer(0.5)) is not None:
+        received.append(message.id)
+        again.acknowledge(message.id)
+    assert received == [f"s{seq}" for seq in range(1, 10)]
+    assert (len(again), again.bytes()) == (0, 0)
+    eventually(lambda: not again.problem(), 30, "recovery")
+    again.stop(30)
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        left = [file.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("messages", "faces")]
+    assert left == [0, 0]
 
 
 def test_refused_messages_are_set_aside(start, path):
@@ -490,6 +572,29 @@ def test_memory_is_bounded_while_the_disk_fails(start, told, monkeypatch):
     assert told.dropped == {"overflow": 91}
     assert numbers(offered(outbox, 10)) == list(range(190, 200))
     assert outbox.stop(30) == 10, "told as lost"
+
+
+def test_memory_is_bounded_while_the_disk_fails_and_older_ones_wait_in_the_file(start, told, monkeypatch):
+    monkeypatch.setattr(edge.outbox, "PAGE", 4)
+    monkeypatch.setattr(edge.outbox, "LOOK", 8)
+    monkeypatch.setattr(edge.outbox, "MEMORY", 10 * len(end(100).encode()))
+    outbox = start()
+    outbox.put(end(seq) for seq in range(100, 130))
+    committed(outbox)
+    failing(monkeypatch, sqlite3.OperationalError("database or disk is full"))
+    outbox.put([end(130)])
+    eventually(outbox.problem, 30, "problem")
+    outbox.put(end(seq) for seq in range(131, 171))
+    assert len(outbox._incoming) <= 10 + edge.outbox.LOOK
+    received = []
+    while (message := outbox.offer(0.5)) is not None:
+        received.append(decode_event(message.payload).seq)
+        outbox.acknowledge(message.id)
+    assert received == sorted(received)
+    assert received[:20] == list(range(100, 120)), "what the file has"
+    assert received[-8:] == list(range(163, 171)), "and the newest of the rest"
+    assert told.dropped == {"overflow": 71 - len(received)}
+    assert (len(outbox), outbox.bytes()) == (0, 0)
 
 
 def test_a_queue_on_a_full_disk_is_delivered_before_what_waits_in_memory(start, monkeypatch):
