@@ -9,7 +9,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from http.cookies import CookieError, SimpleCookie
 
 from edge.seldom_log import SeldomLog
 from edge.settings import MetricsSettings
@@ -62,14 +61,11 @@ class Guard:
 
     def has_session(self, request: Request) -> bool:
         """Tell whether a request brings the cookie of a login."""
-        try:
-            cookie = SimpleCookie(request.header("Cookie")).get(self.cookie)
-        except CookieError:
-            return False
-        if cookie is None:
-            return False
+        # Not by http.cookies, which takes seconds for some (CVE-2024-7592); what ours holds is never quoted.
+        pairs = (part.strip().partition("=") for part in request.header("Cookie").split(";"))
+        session = next((value for name, _, value in pairs if name == self.cookie), "")
         with self._lock:
-            return self._sessions.get(cookie.value, float("-inf")) > self._clock()
+            return self._sessions.get(session, float("-inf")) > self._clock()
 
     def log_in(self, request: Request, token: str) -> str | None:
         """Begin a session for who knows the token; returns what its cookie holds, none for a wrong token."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import cv2
+from pydantic import ValidationError
 
 from edge import __version__
 from edge.analyser import Analyser
@@ -165,11 +166,16 @@ def replay_settings(file: Path, config: Path | None, camera: str | None, workers
         raise ReplayError(_why_no_file(file))
     if camera and not config:
         raise ReplayError(f"--camera {camera} needs the settings that it stands in; name them with --config")
-    source = {"source": str(file), "username": None, "password": None, "tls": TlsSettings()}
+    path = os.path.abspath(file)  # a name alone can be a webcam's index, or begin with ~
+    source = {"source": path, "username": None, "password": None, "tls": TlsSettings()}
     loaded = load_settings(config) if config else None
     if camera and loaded and camera not in loaded.cameras:
         raise ReplayError(f"{config}: cameras: no camera {camera}; there are {', '.join(loaded.cameras)}")
-    base = loaded.cameras[camera] if loaded and camera else CameraSettings(source=str(file))
+    try:
+        base = loaded.cameras[camera] if loaded and camera else CameraSettings(source=path)
+    except ValidationError as error:
+        said = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ReplayError(f"{file}: {said}; give the file another name") from None
     name = camera or NAME
     cameras = {name: base.model_copy(update=source)}
     settings = loaded or Settings(node=NAME, cameras=cameras)

@@ -6,8 +6,8 @@ Each row has a checksum of its own, because SQLite notices a flipped bit in its 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import fcntl
+import itertools
 import json
 import logging
 import os

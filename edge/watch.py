@@ -32,7 +32,7 @@ from edge.config_option import config_option
 from edge.demo import event_line
 from edge.events import decode_event
 from edge.placed import placed
-from edge.settings import MqttSettings
+from edge.settings import MqttSettings, is_name
 from edge.settings_file import load_settings
 from edge.terminal import shown
 
@@ -58,6 +58,8 @@ def watch(config: Path, node: str | None, every: bool, as_json: bool) -> None:
     """Follow the events of a node or a fleet until Ctrl-C."""
     if every and node:
         raise click.UsageError("--all and --node exclude each other")
+    if node and not is_name(node):
+        raise click.BadParameter(f"{node}: names of nodes consist of a-z, 0-9, _ and -", param_hint="--node")
     settings = load_settings(config)
     colour = False if os.environ.get("NO_COLOR") else None  # click leaves colours out where nobody would see them
     topic = f"{settings.mqtt.base}/{'+' if every else node or settings.node}/+/event"

@@ -279,10 +279,14 @@ def test_port_that_another_program_has(tmp_path: Path) -> None:
     assert "Address already in use" in found["metrics port"]["text"]
 
 
-def test_port_that_the_daemon_has(parts: Parts, tmp_path: Path, broker: Mosquitto) -> None:
+def test_port_that_the_daemon_has(
+    parts: Parts, tmp_path: Path, broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
     daemon = parts.start(Daemon(settings_for(broker, cam={"source": str(CLIP), "loop": True}), parts.folder("daemon")))
     daemon.wait_for_ready()
-    _, found = examine(tmp_path, metrics=daemon.config["metrics"], mqtt=daemon.config["mqtt"])
+    with monkeypatch.context() as environment:
+        environment.setenv("http_proxy", "http://127.0.0.1:9")  # which is not asked
+        _, found = examine(tmp_path, metrics=daemon.config["metrics"], mqtt=daemon.config["mqtt"])
     assert found["metrics port"]["text"].endswith("a daemon runs there")
     assert found[f"broker {HOST}:{broker.port}"]["state"] == "ok"
     assert daemon.value("emotion_edge_mqtt_reconnects_total") == 0, "its connection was ended"

@@ -323,7 +323,7 @@ def test_old_messages_are_dropped_and_counted_whatever_the_wall_clock_says(start
     assert len(again) == 0
 
 
-def test_what_was_made_before_a_clock_went_back_is_not_passed_over(start, told, monkeypatch):
+def test_what_was_made_before_a_clock_went_back_is_not_passed_over(start, monkeypatch):
     monkeypatch.setattr(edge.outbox, "PAGE", 2)
     outbox = start(most_seconds=3600)
     outbox.put(end(seq) for seq in range(1, 9))

@@ -5,6 +5,7 @@ import json
 import random
 import re
 import time
+from pathlib import Path
 
 import pytest
 import yaml
@@ -111,6 +112,13 @@ def test_settings_hold(clip, tmp_path):
     assert {event["camera"] for event in events(run(clip, "--config", path))} == {"replay"}
 
 
+@pytest.mark.parametrize("name", ["~clip.mp4", "7", "rtsp:clip"])
+def test_a_file_is_a_file_whatever_its_name(clip, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(Path(clip).read_bytes())
+    assert run(name) == run(clip)
+
+
 def complaint(capsys, monkeypatch, *arguments):
     monkeypatch.setattr("sys.argv", ["emotion-edge", "replay", *map(str, arguments)])
     with pytest.raises(SystemExit) as end:
@@ -122,12 +130,15 @@ def complaint(capsys, monkeypatch, *arguments):
 def test_mistakes_are_one_line(capsys, monkeypatch, tmp_path):
     text, config = tmp_path / "text.mp4", tmp_path / "edge.yaml"
     text.write_text("no video")
+    tab = tmp_path / "a\tb.mp4"
+    tab.write_text("no video")
     config.write_text(yaml.safe_dump(settings_for(None, door={"source": 0})))
     for arguments, said in (
         ([tmp_path / "none.mp4"], "none.mp4: no such file"),
         ([tmp_path], f"{tmp_path}: is no file; name a video file"),
         (["rtsp://camera/x"], "that is an address; replay plays files, emotion-edge run follows streams"),
         ([text], "text.mp4: not a video"),
+        ([tab], "a source has no control characters such as tabs or line breaks; give the file another name"),
         ([CLIP, "--camera", "door"], "--config"),
         ([CLIP, "--config", config, "--camera", "hall"], "no camera hall; there are door"),
     ):

@@ -103,6 +103,29 @@ def test_folder_without_a_good_picture_is_unreadable(tmp_path, loop):
     assert error.reason == "unreadable"
 
 
+def test_a_folder_that_is_empty_for_a_moment_is_tried_again(folder):
+    source = opened(folder, loop=True, pace="fast")
+    before = [source.read() for _ in range(6)][-1]
+    pictures = {path: path.read_bytes() for path in folder.iterdir()}
+    for path in pictures:
+        path.unlink()
+    with pytest.raises(CaptureError, match="holds no pictures") as away:
+        source.read()
+    assert away.value.reason == "not_found", "no final one"
+    (folder / "0.jpg").write_bytes(b"no picture")
+    source.close()
+    source.open()
+    source.read()
+    with pytest.raises(CaptureError, match="can decode") as away:
+        source.read()
+    assert away.value.reason == "not_found"
+    for path, content in pictures.items():
+        path.write_bytes(content)
+    source.close()
+    source.open()
+    assert source.read().time > before.time
+
+
 def test_missing_folder_says_so(tmp_path):
     with pytest.raises(CaptureError, match="No such file") as caught:
         opened(tmp_path / "gone")

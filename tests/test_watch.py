@@ -14,6 +14,7 @@ import time
 
 import pytest
 import yaml
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from paho.mqtt import client as paho
@@ -92,6 +93,14 @@ def test_a_broker_that_is_not_there_is_one_line(tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "nobody listens there (start the broker, or check mqtt.host and mqtt.port)" in done.stderr
+
+
+@pytest.mark.parametrize("node", ["#", "a/b", "Node", "a\0b"])
+def test_a_name_of_no_node_is_refused(tmp_path, node):
+    (tmp_path / "edge.yaml").write_text(yaml.safe_dump(settings_for(None, door={"source": 0})))
+    result = CliRunner().invoke(edge.watch.watch, ["--config", str(tmp_path / "edge.yaml"), "--node", node])
+    assert result.exit_code == 2
+    assert "names of nodes consist of" in result.stderr
 
 
 def test_next_broker_of_the_list_when_one_is_away_or_lost(parts):

@@ -9,17 +9,15 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
 from edge.bench.rig import BenchError
+from edge.loopback import DIRECTLY
 
 HOST = "127.0.0.1"
-#: The daemon is on this machine, whatever proxy the environment names.
-DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 START_TIMEOUT, STOP_TIMEOUT = 60.0, 10.0
 ANALYSED = re.compile(r"^emotion_edge_frames_analysed_total\{.*\} (\S+)$", re.MULTILINE)
 

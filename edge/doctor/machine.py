@@ -9,13 +9,12 @@ import shutil
 import socket
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 from edge.doctor.finding import Finding, failure, ok, warning
 from edge.host import temperature, throttled
+from edge.loopback import DIRECTLY
 from edge.settings import MetricsSettings, OutboxSettings
 from edge.store import ForeignFileError, look_where_it_will_be
 
@@ -109,7 +108,7 @@ def _answers_as_daemon(settings: MetricsSettings) -> bool:
     host = "127.0.0.1" if settings.host == "0.0.0.0" else settings.host  # noqa: S104 - compared, not listened on
     host = f"[{host}]" if ":" in host else host
     try:
-        with urllib.request.urlopen(f"http://{host}:{settings.port}/healthz", timeout=3) as answer:
+        with DIRECTLY.open(f"http://{host}:{settings.port}/healthz", timeout=3) as answer:
             return bool(answer.read(16) == b"ok\n")
     except (OSError, ValueError):
         return False

@@ -27,6 +27,7 @@ class FolderSource:
         self._clock = MediaClock(settings.pace == "realtime", stopped)
         self._left: list[Path] = []
         self._readable = 0
+        self._shown = False
 
     def open(self, patience: float = 0.0) -> None:  # noqa: ARG002 - a folder keeps nobody waiting
         """List the folder."""
@@ -37,13 +38,14 @@ class FolderSource:
         """Return the next picture, not before it is due; an empty one in place of one that cannot be decoded."""
         if not self._left:
             if not self._readable:
-                raise CaptureError("unreadable", f"{self._folder}: holds no picture that OpenCV can decode")
+                raise self._empty("holds no picture that OpenCV can decode")
             if not self._loop:
                 raise CaptureError("ended", f"{self._folder}: shown to its end")
             self._list()
         path = self._left.pop(0)
         frame = self._clock.frame(self._clock.next(self._interval), self._interval, wanted, lambda: _read(path))
         self._readable += frame.refused or frame.image.size > 0
+        self._shown = self._shown or self._readable > 0
         return frame
 
     def explain(self, error: CaptureError) -> CaptureError:
@@ -62,7 +64,11 @@ class FolderSource:
             raise CaptureError("not_found", f"{self._folder}: {error.strerror}; name an existing folder") from None
         self._readable = 0
         if not self._left:
-            raise CaptureError("unreadable", f"{self._folder}: holds no pictures ({', '.join(sorted(SUFFIXES))})")
+            raise self._empty(f"holds no pictures ({', '.join(sorted(SUFFIXES))})")
+
+    def _empty(self, what: str) -> CaptureError:
+        """Return the error of a folder without pictures; one that had some is being filled anew, and is tried again."""
+        return CaptureError("not_found" if self._shown else "unreadable", f"{self._folder}: {what}")
 
 
 def _read(path: Path) -> Image:
