@@ -23,7 +23,9 @@ COVERAGE := .coverage.json
 LOCK := requirements/edge.lock
 PEERS ?= $(wildcard ../shared/peers/*.tflite)
 # What the tests run beside the daemon; `prometheus` brings promtool, `systemd` and `libseccomp2` what checks the units.
-TOOLS := mosquitto mosquitto-clients prometheus ffmpeg chromium strace systemd libseccomp2
+# Ubuntu has Chromium as a snap only.
+BROWSER = $(if $(shell command -v chromium || command -v chromium-browser || command -v google-chrome),,chromium)
+TOOLS = mosquitto mosquitto-clients prometheus ffmpeg $(BROWSER) strace systemd libseccomp2
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
@@ -134,5 +136,6 @@ $(STAMPS)/venv:
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo '$(PYTHON) has no ensurepip; install the package with its venv, such as python3.11-venv' >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install 'pip>=22.3'
 	@mkdir -p $(STAMPS)
 	@touch $@

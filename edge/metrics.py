@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -18,6 +18,8 @@ from prometheus_client import (
 )
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
+
+from edge.frames import Reason
 
 _M = TypeVar("_M", Counter, Gauge, Histogram)
 
@@ -171,6 +173,8 @@ class Metrics:
 
     def camera(self, name: str, emotions: tuple[str, ...]) -> CameraSeries:
         """Create the series of a camera, all label values included, so that rates exist from the start."""
+        for reason in get_args(Reason):
+            self._bound(self._reconnects, name, reason)
         return CameraSeries(
             frames_captured=self._bound(self._frames_captured, name),
             frames_analysed=self._bound(self._frames_analysed, name),

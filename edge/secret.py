@@ -36,7 +36,7 @@ def secret(value: object, folder: Path) -> object:
         if set(value) == {"file"}:
             return _content(folder / usable_path(str(value["file"])))
         if set(value) == {"credential"}:
-            return _content(_credentials() / Path(usable_path(str(value["credential"]))).name)
+            return _content(_credentials(name := Path(usable_path(str(value["credential"]))).name) / name)
         raise ValueError("must be text, ${NAME} of the environment, {file: path} or {credential: name}")
     return value
 
@@ -47,9 +47,12 @@ def _of_environment(name: str) -> str:
     return os.environ[name]
 
 
-def _credentials() -> Path:
+def _credentials(name: str) -> Path:
     if not os.environ.get(FOLDER):
-        raise ValueError("only a systemd service with LoadCredential= has credentials; write {file: path} here")
+        raise ValueError(
+            "only a systemd service with LoadCredential= has credentials; look with sudo systemd-run --pipe "
+            f"-p User=emotion-edge -p LoadCredential={name} emotion-edge doctor, or write {{file: path}}"
+        )
     return Path(os.environ[FOLDER])
 
 

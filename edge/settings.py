@@ -36,7 +36,7 @@ def _polygons(value: Any) -> Any:
     """Check polygons as a whole: one message a corner would be many."""
     try:
         polygons = tuple(tuple((float(x), float(y)) for x, y in polygon) for polygon in value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError("must be a list of polygons, each a list of corners [x, y]") from None
     for polygon in polygons:
         if len(polygon) < 3 or not all(0 <= number <= 1 for corner in polygon for number in corner):

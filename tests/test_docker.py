@@ -66,7 +66,7 @@ def test_what_compose_mounts_is_there(compose):
 
 
 def test_nobody_is_root_and_nobody_listens_beyond_the_machine(compose):
-    assert dict(instructions())["USER"] == "990:990"
+    assert dict(instructions())["USER"] == "990", "with the groups of that user"
     service = compose["services"]["emotion-edge"]
     assert (service["read_only"], service["cap_drop"]) == (True, ["ALL"])
     assert {each["network_mode"] for each in compose["services"].values()} == {"host"}

@@ -297,8 +297,11 @@ def test_password_that_everybody_can_read(tmp_path: Path) -> None:
     path.write_text(yaml.safe_dump({"cameras": {"a": {"source": 77}}, "metrics": {"token": "secret-word"}}))
     path.chmod(0o644)
     done = CliRunner().invoke(cli, ["doctor", str(path)])
-    assert f"chmod o-r {path}" in done.output
+    assert f"chgrp emotion-edge {path} && chmod 640 {path}" in done.output
     assert "secret-word" not in done.output
+    (tmp_path / "token").write_text("a long secret word")
+    path.write_text(yaml.safe_dump({"cameras": {"a": {"source": 77}}, "metrics": {"token": {"file": "token"}}}))
+    assert "every user may read it" not in CliRunner().invoke(cli, ["doctor", str(path)]).output
 
 
 def test_broken_model_is_named(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_compose_file_is_yaml_with_two_nodes():
 def test_a_consumer_passes_over_what_is_no_event(parts, broker, subscriber):
     one = parts.start(Consumer(parts.folder("consumer"), broker.port, "one", "archive", "events"))
     eventually(lambda: "$share/archive/events" in broker.log.read_text(), 60, "subscription", one.tail)
-    for payload in (b"[" * 100_000, b"\xff", b"[]", b"{}", b'{"id": "a"}'):
+    for payload in (b"[" * 100_000, b"\xff", b"[]", b"{}", b'{"id": "\\ud800"}', b'{"id": "a"}'):
         subscriber.publish("events", payload)
     eventually(lambda: one.ids() == ["a"], 30, "id", one.tail)
     assert one.running

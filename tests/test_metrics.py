@@ -1,11 +1,8 @@
 """The Prometheus series: names, labels, values, and how many there are."""
 
-from typing import get_args
-
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from edge.frames import Reason
 from edge.metrics import DROPPED_EVENTS, Metrics
 from tests.parts.prometheus import promtool_check
 from tests.parts.samples import LABELS
@@ -65,8 +62,6 @@ def metrics():
     metrics = Metrics("node", "1.2.3")
     for camera in ("door", "desk"):
         metrics.camera(camera, LABELS)
-        for reason in get_args(Reason):
-            metrics.reconnect(camera, reason)
     metrics.model("a-model", "7")
     metrics.outbox(lambda: 3, lambda: 1200, lambda: 4.5)
     metrics.host(lambda: 55.5, lambda: 0.0, lambda: (70.0, 30.0), lambda: (4e9, 1e9))
@@ -114,7 +109,7 @@ def test_stages_have_eight_buckets(metrics):
 
 
 def test_series_of_a_camera_start_at_zero(metrics):
-    fresh = [s for s in samples(metrics) if s.labels.get("camera") == "door" and "reconnects" not in s.name]
+    fresh = [s for s in samples(metrics) if s.labels.get("camera") == "door"]
     assert {s.value for s in fresh} == {0}
     assert {s.labels["emotion"] for s in fresh if "emotion" in s.labels} == set(LABELS)
     assert {s.labels["type"] for s in fresh if "type" in s.labels} == {"start", "change", "end"}

@@ -103,6 +103,7 @@ def test_what_the_shell_hands_over_is_read():
             for corners in ("[0, 0], [0.1, 0.3], [0.2, 0.6]", "[0.5, 0.5], [0.5, 0.5], [0.5, 0.5]")
         ),
         (SMALL + "    zones: [[0, 0], [1, 1], [0, 1]]\n", 4, "cameras.door.zones", "a list of polygons"),
+        (SMALL + f"    zones: [[[{'9' * 400}, 0], [1, 1], [0, 1]]]\n", 4, "cameras.door.zones", "a list of polygons"),
         (SMALL + "    min_face: 40\n", 4, "cameras.door.min_face", "less than 1"),
         (SMALL + "    motion: 1\n", 4, "cameras.door.motion", "less than 1"),
         (SMALL + "    tls: {insecure: true}\n", 2, "cameras.door", "rtsps:// or https://"),

@@ -47,10 +47,10 @@ def consume(host: str, port: int, name: str, group: str, topic: str, into: str, 
         if rate:
             time.sleep(1 / rate)
         try:
-            line = f"{json.loads(message.payload)['id']}\n"
+            line = f"{json.loads(message.payload)['id']}\n".encode()
         except (ValueError, KeyError, TypeError, RecursionError):
-            line = ""  # not an event, however deep
-        os.write(ids, line.encode())
+            line = b""  # not an event, however deep or odd
+        os.write(ids, line)
         client.ack(message.mid, message.qos)
 
     client = paho.Client(

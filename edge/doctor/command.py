@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -22,9 +23,11 @@ from edge.emotions import Classifier
 from edge.litert import RuntimeMissingError
 from edge.settings import Settings, SettingsError
 from edge.settings_file import load_settings
+from edge.strict_yaml import read
 from edge.terminal import shown
 from edge.yunet import DetectorError, read_detector
 
+SECRETS = {"password", "token"}
 COLOURS: dict[State, str] = {"ok": "green", "warning": "yellow", "failure": "red"}
 
 
@@ -70,11 +73,17 @@ def examine(config: Path) -> Iterator[Finding]:
 
 
 def _file(config: Path, settings: Settings) -> Finding:
-    secrets = [settings.mqtt.password, settings.metrics.token, *(each.password for each in settings.cameras.values())]
-    if any(secrets) and readable_by_all(config):
-        remedy = f"chmod o-r {config}; the service's unit hands it to the daemon"
+    if readable_by_all(config) and _has_secrets(read(config)):
+        remedy = f"chgrp emotion-edge {config} && chmod 640 {config}: the service reads it as that user"
         return warning("settings", f"{config}: holds passwords, and every user may read it", remedy)
     return ok("settings", f"{config}: node {settings.node}, cameras {', '.join(settings.cameras)}")
+
+
+def _has_secrets(content: Any, key: str = "") -> bool:
+    """Tell whether settings hold a secret as it is, not where to find it."""
+    if isinstance(content, dict):
+        return any(_has_secrets(value, str(name)) for name, value in content.items())
+    return key in SECRETS and isinstance(content, str) and not content.startswith("${")
 
 
 def _model(settings: Settings) -> Finding:

@@ -94,7 +94,7 @@ def port(settings: MetricsSettings) -> Finding:
         with socket.socket(family, kind, protocol) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         return failure("metrics port", f"{where}: no such address", "mend metrics.host")
     except OSError as error:
         if _answers_as_daemon(settings):
