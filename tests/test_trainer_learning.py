@@ -76,18 +76,28 @@ def test_sgd_has_nesterov_momentum():
     assert way == pytest.approx([1 - 0.19, 1 - 0.19 - 0.271])
 
 
-@given(st.integers(0, 2**32 - 1), st.floats(0.05, 5), st.integers(1, 9))
-def test_mixup_mixes_faces_targets_and_weights_alike(seed, alpha, count):
+@given(st.integers(0, 2**32 - 1), st.floats(0.05, 5), st.integers(1, 9), st.booleans())
+def test_mixup_mixes_faces_targets_and_weights_alike(seed, alpha, count, each):
     rng = np.random.default_rng(seed)
     # As input each face says its own target and weight, so that what it became can be read from it.
     targets = rng.dirichlet(np.ones(3), count).astype(np.float32)
     weights = rng.uniform(0.5, 2, count).astype(np.float32)
     inputs = np.concatenate([targets * weights[:, None], weights[:, None]], axis=1)[:, None, :, None]
-    mixed_inputs, mixed_targets, mixed_weights = mixed(inputs, targets, weights, alpha, rng)
+    shares = rng.beta(alpha, alpha, count if each else 1).astype(np.float32)
+    mixed_inputs, mixed_targets, mixed_weights = mixed(inputs, targets, weights, shares, rng)
     assert mixed_inputs.dtype == mixed_targets.dtype == mixed_weights.dtype == np.float32
     np.testing.assert_allclose(mixed_inputs[:, 0, 3, 0], mixed_weights, rtol=1e-4)
     np.testing.assert_allclose(mixed_inputs[:, 0, :3, 0], mixed_targets * mixed_weights[:, None], rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(mixed_targets.sum(axis=1), 1, rtol=1e-4)
+
+
+def test_a_face_is_blended_by_its_own_share():
+    shares = np.array([1, 0.75, 0.25], np.float32)
+    values = np.array([[1], [10], [100]], np.float32)
+    found, _, _ = mixed(values, np.ones((3, 1), np.float32), np.ones(3, np.float32), shares, np.random.default_rng(3))
+    others = np.random.default_rng(3).permutation(3)
+    assert found[:, 0].tolist() == (shares * values[:, 0] + (1 - shares) * values[others, 0]).tolist()
+    assert found[0] == 1
 
 
 @given(st.floats(0, 0.99), st.integers(2, 8))

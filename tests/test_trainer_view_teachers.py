@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from edge.bundle import DEFAULT_MODEL, Bundle, read_bundle
-from edge.emotions import Classifier
+from edge.emotions import Classifier, softmax
 from tests.parts.trainer_faces import TINY, drawn_samples
 from tests.parts.trainer_models import write_model
 from trainer.config import Config, ConfigError, Crop, changed, with_teachers
@@ -55,6 +55,16 @@ def test_answer_is_the_mean_over_teachers_and_mirror_images():
     expected = [(classifier(crop) + classifier(np.ascontiguousarray(crop[:, ::-1]))) / 2 for crop in crops]
     for paths in ([DEFAULT_MODEL], [DEFAULT_MODEL, DEFAULT_MODEL]):
         np.testing.assert_allclose(ViewTeachers(paths, LABELS, CROP)(crops), expected, rtol=1e-5)
+
+
+def test_what_is_not_calibrated_is_as_it_was_learned():
+    classifier = Classifier(read_bundle(DEFAULT_MODEL))
+    (crop,) = crops = faces(1, RULE.size)
+    both = (crop, np.ascontiguousarray(crop[:, ::-1]))
+    expected = sum(softmax(classifier.logits(each)) for each in both) / 2
+    found = ViewTeachers([DEFAULT_MODEL], LABELS, CROP, calibrated=False)(crops)
+    np.testing.assert_allclose(found[0], expected, rtol=1e-5)
+    assert found.max() < ViewTeachers([DEFAULT_MODEL], LABELS, CROP)(crops).max()
 
 
 @pytest.mark.parametrize(("size", "way"), [(32, cv2.INTER_CUBIC), (96, cv2.INTER_AREA)])

@@ -107,6 +107,11 @@ class Distillation(_Finite):
         description="model files that are asked about each face as it is drawn for training (arXiv:2106.05237), in "
         "place of soft labels",
     )
+    calibrated: bool = Field(
+        default=True,
+        description="teachers: answers as their files calibrate them, by labels; false: as they were learned, softer, "
+        "which is what soft labels are",
+    )
     share: float = Field(default=0.7, ge=0, le=1, description="of the target; the rest are the labels")
     temperature: float = Field(default=1, gt=0, description="softens the teachers' probabilities")
 
@@ -152,6 +157,9 @@ class Training(_Finite):
     )
     label_smoothing: float = Field(default=0, ge=0, lt=1)
     mixup: float = Field(default=0, ge=0, description="alpha of its beta distribution (arXiv:1710.09412); 0: none")
+    mixup_each: bool = Field(
+        default=False, description="each face is blended by a share of its own, not a batch by one"
+    )
     class_weights: float = Field(
         default=0, ge=0, le=1, description="each class counts with its frequency to the power of minus this, mean 1"
     )

@@ -94,9 +94,9 @@ def _light(face: Image, settings: Augmentation, rng: np.random.Generator) -> Ima
     brightness = 255 * rng.uniform(-settings.brightness, settings.brightness)
     levels = 255 * (np.arange(256) / 255) ** gamma
     levels = (levels - 128) * contrast + 128 + brightness
-    lit = np.clip(levels, 0, 255).astype(np.uint8)[face]
+    lit = np.clip(np.rint(levels), 0, 255).astype(np.uint8)[face]
     noise = rng.standard_normal(face.shape, np.float32) * np.float32(rng.uniform(0, settings.noise))
-    return np.asarray(np.clip(lit + noise, 0, 255), np.uint8)
+    return np.asarray(np.clip(np.rint(lit + noise), 0, 255), np.uint8)
 
 
 def _erase(face: Image, settings: Augmentation, rng: np.random.Generator) -> Image:

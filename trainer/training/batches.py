@@ -54,9 +54,10 @@ class Batches(keras.utils.PyDataset):  # type: ignore[misc]  # keras has no type
             for r in rows
         ]
         inputs, targets, weights = normalise(np.stack(crops)), self._targets[rows], self._weights[rows]
-        alpha = self._config.training.mixup
-        if alpha:
-            inputs, targets, weights = mixed(inputs, targets, weights, alpha, rng)
+        training = self._config.training
+        if training.mixup:
+            shares = rng.beta(training.mixup, training.mixup, len(rows) if training.mixup_each else 1)
+            inputs, targets, weights = mixed(inputs, targets, weights, shares.astype(np.float32), rng)
         return inputs, targets, weights
 
     def taught_by(self, asked: Asked | None) -> keras.utils.PyDataset:
@@ -83,17 +84,17 @@ def steps_of(faces: int, config: Config) -> int:
 
 
 def mixed(
-    inputs: Floats, targets: Floats, weights: Floats, alpha: float, rng: np.random.Generator
+    inputs: Floats, targets: Floats, weights: Floats, shares: Floats, rng: np.random.Generator
 ) -> tuple[Floats, Floats, Floats]:
     """Blend each face and its target with those of another face of the batch (mixup, arXiv:1710.09412).
 
-    One share for the batch, drawn from a beta distribution with both parameters `alpha`. Cross-entropy is linear in
-    weight times target, so this product is what gets blended.
+    Of a face is left its share of `shares` (n,), or all faces' one share (1,). Cross-entropy is linear in weight times
+    target, so this product is what gets blended.
     """
-    share = np.float32(rng.beta(alpha, alpha))
     others = rng.permutation(len(inputs))
 
     def blend(values: Floats) -> Floats:
+        share = shares.reshape(-1, *[1] * (values.ndim - 1))
         return np.asarray(share * values + (1 - share) * values[others], np.float32)
 
     blended = blend(weights)

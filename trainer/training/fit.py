@@ -26,7 +26,7 @@ from trainer.training.batches import Asked, Batches, class_weights, smoothed, st
 from trainer.training.checkpoints import State
 from trainer.training.cpu_layers import with_cpu_layers
 from trainer.training.distil import DistillationError, softened, taught
-from trainer.training.judge import MEASURED, Judge, float32_network
+from trainer.training.judge import Judge, float32_network
 from trainer.training.optimisers import optimiser
 from trainer.training.run_folder import (
     CHECKPOINT,
@@ -137,7 +137,7 @@ def _train(
     asked = _asked(teachers, config)
     devices.repeatable(config.seed)
     learner = _learner(config, len(train.faces.labels), steps_of(len(train), config))
-    judge = Judge(config, validation)
+    judge = Judge(config, train, validation)
     state = _resume(run, learner) if (run / CHECKPOINT).is_file() else State()
     write_log(run, state.log)
     curves.begin(run, state.log)
@@ -151,7 +151,7 @@ def _train(
             batches = Batches(train, targets, weights, config, epoch)
             history = learner.fit(batches.taught_by(asked), epochs=1, shuffle=False, verbose=0, callbacks=[moved])
             loss = _number(history.history["loss"][0], epoch, config.training)
-            accuracy = judge.accuracy(learner, (batches[i][0] for i in range(min(len(batches), MEASURED))))
+            accuracy = judge.accuracy(learner)
             if config.training.average_switch:
                 learner.optimizer.take_average(learner.trainable_variables)
             entry = {
@@ -188,7 +188,9 @@ def _targets(train: Samples, training: Training, run: Path) -> tuple[Floats, Flo
 
 def _view_teachers(config: Config, labels: tuple[str, ...]) -> ViewTeachers | None:
     settings = config.training.distillation
-    return ViewTeachers(settings.teachers, labels, config.crop) if settings and settings.teachers else None
+    if settings is None or not settings.teachers:
+        return None
+    return ViewTeachers(settings.teachers, labels, config.crop, settings.calibrated)
 
 
 def _asked(teachers: ViewTeachers | None, config: Config) -> Asked | None:

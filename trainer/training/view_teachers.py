@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.bundle import Bundle, BundleError
-from edge.emotions import Classifier
+from edge.emotions import Classifier, softmax
 from trainer.config import Crop
 from trainer.training.distil import DistillationError, Floats
 from trainer.training.teachers import of_classes
@@ -31,14 +31,16 @@ class ViewTeachers:
         paths: the model files.
         labels: the classes in the order of the answers.
         crop: of the student.
+        calibrated: answer as the files calibrate them; otherwise softer, as they were learned.
 
     Raises:
         DistillationError: a model file cannot be used, knows other classes, or sees another part of a face.
     """
 
-    def __init__(self, paths: Sequence[Path], labels: tuple[str, ...], crop: Crop) -> None:
+    def __init__(self, paths: Sequence[Path], labels: tuple[str, ...], crop: Crop, calibrated: bool = True) -> None:
         self._classes = len(labels)
         self._bundles = [_fitting(path, labels, crop) for path in paths]
+        self._calibrated = calibrated
         self._each_thread = threading.local()
 
     def __call__(self, crops: Images) -> Floats:
@@ -47,7 +49,8 @@ class ViewTeachers:
         for classifier in self._classifiers():
             for row, crop in enumerate(crops):
                 view = _resized(crop, classifier.rule.size)
-                total[row] += classifier(view) + classifier(np.ascontiguousarray(view[:, ::-1]))
+                for each in (view, np.ascontiguousarray(view[:, ::-1])):
+                    total[row] += classifier(each) if self._calibrated else softmax(classifier.logits(each))
         return np.asarray(total / (2 * len(self._bundles)), np.float32)
 
     def digest(self) -> str:
