@@ -26,7 +26,7 @@ from trainer.training.batches import Asked, Batches, class_weights, smoothed, st
 from trainer.training.checkpoints import State
 from trainer.training.cpu_layers import with_cpu_layers
 from trainer.training.distil import DistillationError, softened, taught
-from trainer.training.judge import Judge, float32_network
+from trainer.training.judge import Judge, averaged, float32_network
 from trainer.training.optimisers import optimiser
 from trainer.training.run_folder import (
     CHECKPOINT,
@@ -153,7 +153,7 @@ def _train(
             loss = _number(history.history["loss"][0], epoch, config.training)
             accuracy = judge.accuracy(learner)
             if config.training.average_switch:
-                learner.optimizer.take_average(learner.trainable_variables)
+                learner.set_weights(averaged(learner))
             entry = {
                 "epoch": epoch + 1,
                 "loss": round(loss, 5),
