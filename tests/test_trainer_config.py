@@ -93,7 +93,7 @@ def test_only_what_changes_no_weights_may_differ(tmp_path):
         (
             {"training.distillation": {"share": 0.5}},
             "(training.distillation: null there, "
-            '{"soft_labels": null, "teachers": null, "share": 0.5, "temperature": 1.0} here)',
+            '{"soft_labels": null, "teachers": null, "calibrated": true, "share": 0.5, "temperature": 1.0} here)',
         ),
         (
             {"seed": 2, "name": "two", "data.source": "ck48", "crop.size": 40},
