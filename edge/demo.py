@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from edge.events import Event, rfc3339
+from edge.section import first_mistake
 from edge.settings import CameraSettings, MqttSettings, PreviewSettings, Settings
 
 CLIP = Path(__file__).parent / "media" / "demo.mp4"
@@ -31,7 +32,7 @@ def demo_settings(source: str | None) -> Settings:
     try:
         camera = CameraSettings(source=source) if source else CameraSettings(source=str(CLIP), loop=True)
     except ValidationError as error:
-        reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+        reason = first_mistake(error)
         where = " of a settings file, which --config names" if "keys username" in reason else ""
         raise DemoError(f"--source: {reason}{where}") from None
     path = Path(camera.source)

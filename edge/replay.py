@@ -25,6 +25,7 @@ from edge.events import Event
 from edge.frames import Frame, Wanted, every
 from edge.metrics import Metrics
 from edge.pipeline import Pipeline
+from edge.section import first_mistake
 from edge.settings import CameraSettings, Settings, TlsSettings
 from edge.settings_file import load_settings
 from edge.sources.file import FileSource
@@ -174,8 +175,7 @@ def replay_settings(file: Path, config: Path | None, camera: str | None, workers
     try:
         base = loaded.cameras[camera] if loaded and camera else CameraSettings(source=path)
     except ValidationError as error:
-        said = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ReplayError(f"{file}: {said}; give the file another name") from None
+        raise ReplayError(f"{file}: {first_mistake(error)}; give the file another name") from None
     name = camera or NAME
     cameras = {name: base.model_copy(update=source)}
     settings = loaded or Settings(node=NAME, cameras=cameras)

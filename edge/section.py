@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 
 class Section(BaseModel):
@@ -18,6 +18,11 @@ class Section(BaseModel):
         if _holds_truth(value) and _is_number(cls.model_fields[str(info.field_name)].annotation):
             raise ValueError("must be a number, not true or false")
         return value
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Say what is wrong, in the words of who checks it."""
+    return error.errors()[0]["msg"].removeprefix("Value error, ")
 
 
 def _holds_truth(value: object) -> bool:

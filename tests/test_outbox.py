@@ -93,6 +93,16 @@ def end(seq):
     return make_event(seq, type="end", duration=1.0, reason="left")
 
 
+def delivered(outbox, count):
+    """Take and acknowledge so many events, one after the other; returns their numbers."""
+    received = []
+    for _ in range(count):
+        message = outbox.offer(30)
+        received.append(decode_event(message.payload).seq)
+        outbox.acknowledge(message.id)
+    return received
+
+
 def committed(outbox):
     """Wait until nothing is to be written, nor being written."""
 
@@ -296,12 +306,7 @@ def test_full_file_drops_the_oldest_and_counts(start, told, monkeypatch, page):
     committed(outbox)
     eventually(lambda: told.dropped == {"overflow": 20}, 30, "bound", lambda: told.dropped)
     assert len(outbox) == 10
-    received = []
-    for _ in range(10):
-        message = outbox.offer(30)
-        received.append(decode_event(message.payload).seq)
-        outbox.acknowledge(message.id)
-    assert received == list(range(120, 130))
+    assert delivered(outbox, 10) == list(range(120, 130))
     assert outbox.offer(0.3) is None
 
 
@@ -333,12 +338,7 @@ def test_what_was_made_before_a_clock_went_back_is_not_passed_over(start, monkey
     committed(outbox)
     outbox.stop(30)
     again = start(most_seconds=3600)
-    received = []
-    while len(received) < 8:
-        message = again.offer(30)
-        received.append(decode_event(message.payload).seq)
-        again.acknowledge(message.id)
-    assert received == list(range(1, 9))
+    assert delivered(again, 8) == list(range(1, 9))
 
 
 def test_numbers_go_on_after_a_stop(start):
@@ -605,12 +605,7 @@ def test_a_queue_on_a_full_disk_is_delivered_before_what_waits_in_memory(start, 
     failing(monkeypatch, sqlite3.OperationalError("database or disk is full"))
     outbox.put([end(31)])
     eventually(outbox.problem, 30, "problem")
-    received = []
-    while len(received) < 31:
-        message = outbox.offer(30)
-        received.append(decode_event(message.payload).seq)
-        outbox.acknowledge(message.id)
-    assert received == list(range(1, 32))
+    assert delivered(outbox, 31) == list(range(1, 32))
 
 
 def scribble(path, offset, content=b"\xa5" * 512):
