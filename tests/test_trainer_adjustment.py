@@ -14,8 +14,10 @@ from trainer.architectures import build
 from trainer.cli import main
 from trainer.config import Architecture, Config, changed
 from trainer.data.augment import plain_crops
+from trainer.data.datasets import DataError
 from trainer.data.inputs import normalise
-from trainer.measuring.adjustments import STRENGTHS, measure
+from trainer.measuring.adjustments import SHOWN, STRENGTHS, measure, search, unbeaten
+from trainer.measuring.metrics import Figures
 from trainer.training.adjustment import adjust, adjustment
 from trainer.training.fit import fit
 
@@ -54,8 +56,8 @@ def test_every_architecture_ends_in_logits_that_can_be_adjusted(kind):
     network = build(Architecture(kind=kind), (48, 48, 1), 8)
     picture = np.random.default_rng(1).normal(size=(1, 48, 48, 1)).astype(np.float32)
     before = network(picture).numpy()
-    adjust(network, SAMPLES.faces.distributions, 0.5)
     added = adjustment(SAMPLES.faces.distributions, 0.5)
+    adjust(network, added)
     np.testing.assert_allclose(network(picture).numpy() - before, added[None], atol=1e-4)
 
 
@@ -64,12 +66,23 @@ def test_finished_training_takes_another_strength(tmp_path):
     faces = SAMPLES.subset(np.arange(len(SAMPLES))[: len(SAMPLES) // 2 + 3])  # not all classes alike
     crops = normalise(plain_crops(faces.faces.images, None, config.crop.rule()))
     first: keras.Model = fit(faces, faces, config, tmp_path / "run")
-    changes = {"training.logit_adjustment": 0.3, "training.adjust_below": 0.2}
+    changes = {
+        "training.logit_adjustment": 0.3,
+        "training.adjust_below": 0.2,
+        "training.logit_shifts": {faces.faces.labels[1]: 0.7},
+    }
     second = fit(faces, faces, changed(config, changes), tmp_path / "run")
     difference = second(crops).numpy() - first(crops).numpy()
-    np.testing.assert_allclose(
-        difference, np.tile(adjustment(faces.faces.distributions, 0.3, 0.2), (len(crops), 1)), atol=1e-4
-    )
+    added = adjustment(faces.faces.distributions, 0.3, 0.2)
+    added[1] += 0.7
+    np.testing.assert_allclose(difference, np.tile(added, (len(crops), 1)), atol=1e-4)
+
+
+def test_shift_of_a_class_that_is_not_there_is_refused_before_training(tmp_path):
+    config = changed(Config.model_validate(TINY), {"training.logit_shifts": {"rage": 0.5}})
+    with pytest.raises(DataError, match=r"training\.logit_shifts: rage: no such class; there are neutral"):
+        fit(SAMPLES, SAMPLES, config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_each_strength_is_measured_on_the_protocols_that_the_data_allow(tmp_path):
@@ -77,6 +90,62 @@ def test_each_strength_is_measured_on_the_protocols_that_the_data_allow(tmp_path
     found = measure(DEFAULT_MODEL, data, tmp_path / "cache", (0, 1))
     assert set(found) == {0, 1}
     assert set(found[0]) == {"FER+ 8", "FER+ strict"}
+
+
+def test_search_keeps_what_no_other_combination_beats(tmp_path):
+    data = draw_ferplus(tmp_path / "data", each=(8, 4, 2))
+    found = search(DEFAULT_MODEL, data, tmp_path / "cache", ("fear", "anger"), (0, 9))
+    # Without CK+ there is only one best, and of equals it is the one with the smallest shifts.
+    assert len(found) == 1
+    shifted, by_protocol = found[0]
+    assert set(shifted) == {"fear", "anger"}
+    unshifted = measure(DEFAULT_MODEL, data, tmp_path / "cache", (0,))[0]
+    assert _accuracy(by_protocol, "FER+") >= _accuracy(unshifted, "FER+")
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 9)] * 4), min_size=1, max_size=12))
+def test_what_is_kept_is_unbeaten_and_what_is_not_is_beaten(rows):
+    found = [({"fear": float(i)}, _figures_of(row)) for i, row in enumerate(rows)]
+    points = [(_accuracy(each, "FER+"), _accuracy(each, "CK+")) for _, each in found]
+    best = {p for p in points if not any(q != p and q[0] >= p[0] and q[1] >= p[1] for q in points)}
+    kept = [(_accuracy(each, "FER+"), _accuracy(each, "CK+")) for _, each in unbeaten(found)]
+    assert set(kept) == best
+    assert kept == sorted(best, reverse=True)
+
+
+def _accuracy(by_protocol, data_set):
+    return sum(each.accuracy for name, each in by_protocol.items() if name.startswith(data_set)) / 2
+
+
+def _figures_of(right):
+    """Return figures of ten faces each, of which so many are right."""
+    return {
+        name: Figures(("happiness", "fear"), np.array([[each, 10 - each], [0, 0]]))
+        for name, each in zip(SHOWN, right, strict=True)
+    }
+
+
+def test_command_shows_combinations_of_shifts(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = draw_ferplus(tmp_path / "data", each=(8, 4, 2))
+    command = ["adjustments", str(DEFAULT_MODEL), "--shift", "fear", "--shift", "anger", "--data", str(data)]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert "fear" in result.stdout
+    assert "anger" in result.stdout
+    assert "FER+" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("classes", "reason"), [(["rage"], "no such class; there are neutral"), (list("abcdef"), "5 classes at most")]
+)
+def test_classes_that_cannot_be_shifted_are_refused(tmp_path, monkeypatch, classes, reason):
+    monkeypatch.chdir(tmp_path)
+    data = draw_ferplus(tmp_path / "data", each=(8, 4, 2))
+    options = [option for each in classes for option in ("--shift", each)]
+    result = CliRunner().invoke(main, ["adjustments", *options, "--data", str(data)])
+    assert result.exit_code == 2
+    assert reason in result.stderr
 
 
 def test_command_prints_a_row_for_each_strength(tmp_path, monkeypatch):

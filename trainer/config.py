@@ -149,6 +149,9 @@ class Training(_Finite):
     adjust_below: float = Field(
         default=1, gt=0, le=1, description="share of a class, of those that are adjusted; 1: all are, as in the paper"
     )
+    logit_shifts: dict[str, float] = Field(
+        default={}, description="class → what is finally added to its logit, beside the adjustment; for single classes"
+    )
     average_momentum: float = Field(
         default=0.999, ge=0, lt=1, description="of the moving average of the weights; 0: none"
     )

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import keras
 import numpy as np
 import numpy.typing as npt
+
+from trainer.data.datasets import DataError
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,7 +31,18 @@ def adjustment(distributions: Floats, strength: float, below: float = 1) -> Floa
     return np.asarray(strength * np.maximum(lacking, 0), np.float32)
 
 
-def adjust(network: keras.Model, distributions: Floats, strength: float, below: float = 1) -> None:
-    """Adjust the logits that `network` ends in, by the bias of its last layer."""
+def shifts(labels: Sequence[str], by_class: Mapping[str, float]) -> Floats:
+    """Return what to add to the logits (classes,): of each class what `by_class` has for it, else nothing.
+
+    Raises:
+        DataError: a name is none of the labels.
+    """
+    if unknown := sorted(set(by_class) - set(labels)):
+        raise DataError(f"training.logit_shifts: {', '.join(unknown)}: no such class; there are {', '.join(labels)}")
+    return np.array([by_class.get(label, 0) for label in labels], np.float32)
+
+
+def adjust(network: keras.Model, added: Floats) -> None:
+    """Add to the logits (classes,) that `network` ends in, by the bias of its last layer."""
     bias = network.layers[-1].bias
-    bias.assign(bias + adjustment(distributions, strength, below))
+    bias.assign(bias + added)

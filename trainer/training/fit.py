@@ -18,10 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from trainer import TrainerError
 from trainer.architectures import build
 from trainer.config import Config, Training
-from trainer.data.datasets import DataError, Samples
+from trainer.data.datasets import DataError, Faces, Samples
 from trainer.files import replace_file
 from trainer.training import checkpoints, curves, devices
-from trainer.training.adjustment import adjust
+from trainer.training.adjustment import adjust, adjustment, shifts
 from trainer.training.batches import Asked, Batches, class_weights, smoothed, steps_of
 from trainer.training.checkpoints import State
 from trainer.training.cpu_layers import with_cpu_layers
@@ -79,6 +79,7 @@ def fit(
     """
     ready(run, config)
     check_faces(run, train, validation)
+    added = _added(config.training, train.faces)
     if not len(validation) and (config.training.keep == "best" or config.training.patience):
         raise DataError(
             "no validation faces to choose the best epoch on; raise data.validation, or take training.keep last "
@@ -97,8 +98,14 @@ def fit(
             with devices.on(config.training.device):
                 _train(train, validation, config, run, teachers, after_epoch)
         network = _kept_network(run, config, len(train.faces.labels))
-        adjust(network, train.faces.distributions, config.training.logit_adjustment, config.training.adjust_below)
+        adjust(network, added)
         return network
+
+
+def _added(training: Training, faces: Faces) -> Floats:
+    """Return what is added to the logits (classes,) of the trained network."""
+    adjusted = adjustment(faces.distributions, training.logit_adjustment, training.adjust_below)
+    return adjusted + shifts(faces.labels, training.logit_shifts)
 
 
 def _sources(training: Training) -> list[Path]:

@@ -34,7 +34,7 @@ SOFT_LABELS = "soft_labels.npz"
 NOT_LEARNED_FROM: dict[str, Any] = {
     "quantisation": True,
     "folds": True,
-    "training": {"device", "logit_adjustment", "adjust_below"},
+    "training": {"device", "logit_adjustment", "adjust_below", "logit_shifts"},
 }
 #: So many keys that differ are named in a refusal.
 NAMED = 3
