@@ -38,14 +38,14 @@ class BundleError(ValueError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
 
 
 class CropInfo(_Section):
     """How the face was cut out in training, see `edge.faces.CropRule`."""
 
     size: int = Field(gt=0)
-    margin: float = Field(gt=1)
+    margin: float = Field(gt=1, lt=100)
     eye_line: float = Field(gt=0, lt=1)
 
     def rule(self) -> CropRule:

@@ -131,7 +131,7 @@ class Camera:
         self._view: tuple[int, str] | None = None
         self._view_sent = float("-inf")
         self._complaint = ""
-        self._drain = TICKET_TIMEOUT if settings.recorded else LIVE_DRAIN
+        self._recorded = settings.recorded
         self._up = False
         self._left = False
         self._lost_for: Reason | None = None
@@ -229,9 +229,12 @@ class Camera:
         self._note_size(passed)
         return passed
 
-    def reopened(self) -> None:
-        """The source had fallen behind."""
+    def reopened(self, skipped: int, broken: int) -> None:
+        """The source had fallen behind; so many frames were thrown away for it, or not decoded."""
         log.info("camera %s: fell behind; opened again", self.name)
+        self._series.frames_captured.inc(skipped + broken)
+        self._series.frames_dropped["behind"].inc(skipped)
+        self._series.frames_dropped["unusable"].inc(broken)
         self._series.incidents["reopened"].inc()
 
     def online(self) -> None:
@@ -259,7 +262,10 @@ class Camera:
         self._up = False
         self._tell_status("offline", reason=reason)
         # A frame still with a worker would begin faces anew after their end.
-        self._lane.drain(self._drain)
+        if self._recorded:
+            self._lane.finish(TICKET_TIMEOUT)
+        else:
+            self._lane.drain(LIVE_DRAIN)
         self._lane.end_faces("camera_offline", self._closed)
 
     def _tell_paused(self, paused: bool) -> None:

@@ -19,8 +19,9 @@ from edge.sources import make_source
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-#: A thread inside `open()` for this many seconds is given up. Sources have shorter limits of their own; this one is
-#: for what they cannot limit, such as a name server that does not answer.
+Work = Literal["open", "read", "close"]
+#: A thread inside `open()` or `close()` for this many seconds is given up. Sources have shorter limits of their own;
+#: this one is for what they cannot limit, such as a name server that does not answer.
 OPEN_LIMIT = 20.0
 
 SourceFactory = Callable[[CameraSettings, threading.Event], Source]
@@ -35,8 +36,8 @@ class CaptureEvents(Protocol):
     def captured(self, frame: Frame) -> Frame | None:
         """A frame was read; returns what is to be analysed of it, if anything is."""
 
-    def reopened(self) -> None:
-        """The source had fallen behind and was opened again."""
+    def reopened(self, skipped: int, broken: int) -> None:
+        """The source had fallen behind and is opened again; so many frames were thrown away, or not decoded."""
 
     def online(self) -> None:
         """The source gives frames (again)."""
@@ -115,7 +116,7 @@ class Capture:
         self._read(source, None)
 
     def check(self, now: float) -> bool:
-        """Replace the thread if it is dead, or inside one `open()` or `read()` for too long; tells whether it did."""
+        """Replace the thread if it is dead, or inside one call of its source for too long; tells whether it did."""
         reader = self._reader
         if reader is None or self._stopped.is_set() or self.finished.is_set():
             return False
@@ -164,10 +165,10 @@ class _Reader(threading.Thread):
         self._shared = shared
         self._loss = loss
         self._frames = 0
-        self._work: tuple[Literal["open", "read"], float, float] | None = None
+        self._work: tuple[Work, float, float] | None = None
 
     def overdue(self, now: float) -> bool:
-        """Tell whether it is inside one `open()` or `read()` of a live source for too long."""
+        """Tell whether it is inside one `open()`, `read()` or `close()` of a live source for too long."""
         work = self._work
         return self.source.live and work is not None and now - work[1] >= work[2]
 
@@ -213,7 +214,7 @@ class _Reader(threading.Thread):
         except cv2.error as error:
             return _Loss(CaptureError("unreadable", f"OpenCV: {error.err}"), self._frames)
         finally:
-            self.source.close()
+            self._close()
         return None
 
     def _open(self) -> None:
@@ -221,13 +222,16 @@ class _Reader(threading.Thread):
         self._busy("open", OPEN_LIMIT, lambda: self.source.open(patience))
         self._shared.stall.opened()
 
+    def _close(self) -> None:
+        self._busy("close", OPEN_LIMIT, self.source.close)
+
     def _next(self) -> Frame:
         try:
             return self._read_one()
-        except FallenBehindError:
-            self.source.close()
+        except FallenBehindError as error:
+            self._close()
             if not self.abandoned.is_set():
-                self._shared.events.reopened()
+                self._shared.events.reopened(error.skipped, error.broken)
                 self._open()
             return self._read_one()
 
@@ -245,7 +249,7 @@ class _Reader(threading.Thread):
         if kept is not None:
             self._shared.slot.put(kept, self.abandoned)
 
-    def _busy(self, what: Literal["open", "read"], limit: float, work: Callable[[], _T]) -> _T:
+    def _busy(self, what: Work, limit: float, work: Callable[[], _T]) -> _T:
         self._work = (what, time.monotonic(), limit)
         try:
             return work()

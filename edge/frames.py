@@ -84,7 +84,16 @@ class NotItsTurnError(CaptureError):
 
 
 class FallenBehindError(Exception):
-    """A live source is late and cannot catch up; opened again it is not."""
+    """A live source is late and cannot catch up; opened again it is not.
+
+    Attributes:
+        skipped: frames thrown away since the last one returned.
+        broken: frames since then that could not be decoded.
+    """
+
+    def __init__(self, skipped: int = 0, broken: int = 0) -> None:
+        super().__init__("late")
+        self.skipped, self.broken = skipped, broken
 
 
 class Source(Protocol):

@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from edge.events import Box, EndReason
 from edge.frames import Frame, Slot
@@ -149,6 +150,18 @@ class Lane:
         """Wait until every frame that was read is analysed, for at most `timeout` seconds."""
         with self._lock:
             self._lock.wait_for(lambda: not self.slot.waiting() and not self._open, timeout)
+
+    def finish(self, patience: float) -> None:
+        """Wait until every frame that was read is analysed, as long as one is within each `patience` seconds."""
+        with self._lock:
+            moved = True
+            while moved and (self.slot.waiting() or self._open):
+                before = self._next
+                moved = self._lock.wait_for(partial(self._beyond, before), patience)
+
+    def _beyond(self, number: int) -> bool:
+        """Tell whether a ticket was followed since, or nothing is left."""
+        return self._next > number or not (self.slot.waiting() or self._open)
 
     def expire(self, now: float) -> int:
         """Skip tickets that were not answered in time; returns how many."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import SplitResult, quote, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from edge.digest import Challenge, answer, choice, parse_challenge
 from edge.frames import CaptureError
@@ -199,6 +199,9 @@ def _explain_http(settings: CameraSettings, where: str) -> CaptureError | None:
     refused = _refusal(settings, where, said, used)
     if refused is not None:
         return refused
+    if 300 <= said.status < 400 and said.location:  # which FFmpeg would have followed if it could
+        there = urljoin(settings.source, said.location)
+        return CaptureError("refused", f"{where}: sends us to {shown(there)}; name that address if it is the camera's")
     kind = said.kind.partition(";")[0] or "nothing"
     if not kind.startswith(("multipart/", "video/", "image/", "application/")):
         return CaptureError("unreadable", f"{where}: gives {kind}, no video; check the path")
@@ -319,7 +322,8 @@ def _http(settings: CameraSettings, deadline: float, method: str, path: str, aut
         if time.monotonic() >= deadline:  # headers that were cut off count as all of them
             raise TimeoutError
         challenges = [parse_challenge(_as_text(value)) for value in said.headers.get_all("WWW-Authenticate", [])]
-        return Answer(said.status, said.reason, challenges, said.headers.get("Content-Type", ""))
+        location = _as_text(said.headers.get("Location", ""))
+        return Answer(said.status, said.reason, challenges, said.headers.get("Content-Type", ""), location=location)
     except RuntimeError as error:  # there can be no more threads
         raise CaptureError("unreadable", f"{place(settings.source)}: cannot be asked: {error}") from None
     except (OSError, http.client.HTTPException):

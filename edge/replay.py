@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -22,7 +23,7 @@ from edge.analyser import Analyser
 from edge.bundle import read_bundle
 from edge.camera import Camera
 from edge.events import Event
-from edge.frames import Frame, Wanted, every
+from edge.frames import CaptureError, Frame, Wanted, every
 from edge.metrics import Metrics
 from edge.pipeline import Pipeline
 from edge.section import first_mistake
@@ -73,6 +74,10 @@ class _ReplaySource(FileSource):
     def __init__(self, settings: CameraSettings, stopped: threading.Event, start: float) -> None:
         super().__init__(settings, stopped)
         self._start = start
+
+    def explain(self, error: CaptureError) -> CaptureError:
+        """Return the error of a file that is tried once."""
+        return CaptureError("unreadable", str(error)) if error.reason == "not_found" else error
 
     def read(self, wanted: Wanted = every) -> Frame:
         """Return the next frame."""
@@ -139,7 +144,9 @@ def replay(settings: Settings, name: str, start: float, write: Callable[[Event],
     pipeline.start()
     camera.start()
     try:
-        camera.capture.finished.wait()
+        while not camera.capture.finished.wait(1):
+            if camera.capture.check(time.monotonic()):  # what it would read now begins anew
+                raise ReplayError(f"{camera_settings.source}: the thread that reads it died")
     finally:  # at Ctrl-C too: a thread that is inside the runtime when the process ends would abort it
         pipeline.stop(STOP_WORKERS)
         camera.stop()

@@ -304,8 +304,10 @@ def test_frames_that_are_not_analysed_are_counted(make_told):
     assert dropped(told, "still") >= 10
     assert told.camera._series.frames_captured._value.get() == 5 + 9 + 17
     assert told.camera._series.incidents["drained"]._value.get() == 1
-    told.camera.reopened()
+    told.camera.reopened(5, 2)
     assert told.camera._series.incidents["reopened"]._value.get() == 1
+    assert told.camera._series.frames_captured._value.get() == 5 + 9 + 17 + 7
+    assert (dropped(told, "unusable"), dropped(told, "behind")) == (4 + 2, 7 + 5)
 
 
 def test_change_of_the_pictures_size_is_counted(told):

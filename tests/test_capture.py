@@ -73,8 +73,8 @@ class Ears:
         self.frames.append(frame.time)
         return frame if self.kept(frame) else None
 
-    def reopened(self):
-        self.said.append("reopened")
+    def reopened(self, skipped, broken):
+        self.said.append(f"reopened after {skipped} and {broken}")
 
     def online(self):
         self.said.append("online")
@@ -139,10 +139,10 @@ def test_who_waits_for_its_turn_is_not_offline(capture, caplog):
 
 def test_a_camera_opened_again_that_has_to_wait_is_offline(capture):
     waits = NotItsTurnError("timeout", "waits for its turn")
-    script = Script([1, FallenBehindError(), waits, 2])
+    script = Script([1, FallenBehindError(4, 1), waits, 2])
     _, ears = capture(script)
     eventually(lambda: ears.frames == [1, 2], 20, "its turn")
-    assert ears.said == ["online", "reopened", ("timeout", "waits for its turn"), "online"]
+    assert ears.said == ["online", "reopened after 4 and 1", ("timeout", "waits for its turn"), "online"]
 
 
 def test_refused_source_is_tried_again_with_growing_pauses(capture, monkeypatch):
@@ -207,6 +207,18 @@ def test_blocked_reader_is_replaced_and_says_nothing_more(capture):
     assert len(ears.said) == 3
 
 
+def test_reader_that_hangs_as_it_closes_is_replaced(capture):
+    """As a webcam's driver can, once the cable is out."""
+    stuck, healthy = Script([1, CaptureError("unplugged", "gone")]), Script([2])
+    stuck.close = lambda: stuck.release.wait(60)
+    taker, ears = capture(stuck, healthy)
+    eventually(lambda: taker._reader._work and taker._reader._work[0] == "close", 20, "closing")
+    assert not taker.check(time.monotonic())
+    assert taker.check(time.monotonic() + edge.capture.OPEN_LIMIT + 1)
+    eventually(lambda: ears.frames == [1, 2], 20, "frame of the second reader")
+    assert ears.said == ["online", ("timeout", "no frame; blocked in close() for 20 s"), "online"]
+
+
 def test_reader_blocked_before_its_first_frame_is_explained(capture):
     wiser = CaptureError("codec", "no frame of it")
     taker, ears = capture(Script(["block"]), Script([1], wiser=wiser))
@@ -239,7 +251,7 @@ def test_source_that_fell_behind_is_opened_again_and_never_offline(capture):
     script = Script([1, FallenBehindError(), 2, 3])
     _, ears = capture(script)
     eventually(lambda: ears.frames == [1, 2, 3], 20, "frames")
-    assert ears.said == ["online", "reopened"]
+    assert ears.said == ["online", "reopened after 0 and 0"]
     assert (script.opened, script.closed) == (2, 1)
 
 

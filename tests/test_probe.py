@@ -123,6 +123,11 @@ def test_another_protocol_is_unreadable():
     assert ask(other_protocol, "http")[0] == "ended"
 
 
+def test_camera_that_sends_elsewhere_says_where():
+    reason, says = ask(http("302 Found", kind="text/html", location="https://cam.lan/live"), "http")
+    assert (reason, "sends us to https://cam.lan/live; name that address" in says) == ("refused", True)
+
+
 def test_page_instead_of_video_is_unreadable():
     reason, says = ask(http(kind="text/html"), "http")
     assert (reason, "text/html" in says) == ("unreadable", True)

@@ -15,8 +15,9 @@ from edge.analyser import Analyser
 from edge.cli import cli, main
 from edge.demo import CLIP
 from edge.events import from_rfc3339
-from edge.replay import replay, replay_settings
+from edge.replay import ReplayError, replay, replay_settings
 from edge.schedule import WHOLE
+from edge.sources.file import FileSource
 from tests.parts.schema import validate_event
 from tests.parts.settings import settings_for
 from tests.scenes import clear_portraits, compose
@@ -156,6 +157,42 @@ def test_frames_that_could_not_be_analysed_are_no_success(capsys, monkeypatch, c
 
     monkeypatch.setattr(Analyser, "__call__", broken)
     assert "frames failed" in complaint(capsys, monkeypatch, clip)
+
+
+def test_no_frame_is_lost_at_the_end_however_long_the_last_ones_take(clip, monkeypatch):
+    counts, analyse = [], Analyser.__call__
+
+    def counted(self, image, how=WHOLE):
+        time.sleep(0.04 if len(counts) == 2 else 0)
+        counts[-1] += 1
+        return analyse(self, image, how)
+
+    monkeypatch.setattr(Analyser, "__call__", counted)
+    monkeypatch.setattr("edge.camera.TICKET_TIMEOUT", 0.15)  # less than those that wait take together
+    for _ in range(2):
+        counts.append(0)
+        run(clip, "--workers", 1)
+    assert counts[1] == counts[0]
+
+
+def test_a_file_that_is_gone_when_it_is_opened_is_no_hang(clip, tmp_path):
+    file = tmp_path / "gone.mp4"
+    file.write_bytes(clip.read_bytes())
+    settings, name = replay_settings(file, None, None, None)
+    file.unlink()
+    with pytest.raises(ReplayError, match=r"gone\.mp4: "):
+        replay(settings, name, 0, lambda _: None)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_thread_that_dies_is_no_hang(clip, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(FileSource, "read", broken)
+    settings, name = replay_settings(clip, None, None, None)
+    with pytest.raises(ReplayError, match="the thread that reads it died"):
+        replay(settings, name, 0, lambda _: None)
 
 
 @pytest.mark.usefixtures("hurried")

@@ -1,6 +1,9 @@
 """Video files as a source."""
 
+import errno
+import os
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -228,3 +231,23 @@ def test_a_looped_file_that_is_written_anew_is_tried_again(clip, tmp_path):
     path.write_bytes(clip.read_bytes())
     source.open()
     assert source.read().image.shape == (64, 96, 3)
+
+
+def test_a_name_that_is_no_utf_8_is_refused(clip, tmp_path):
+    """OpenCV would end the process."""
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.mp4")
+    shutil.copy(clip, name)
+    settings = CameraSettings(source=str(clip)).model_copy(update={"source": name})
+    with pytest.raises(CaptureError, match=r"caf\\udce9\.mp4: its name is no UTF-8; rename it") as error:
+        FileSource(settings, threading.Event()).open()
+    assert error.value.reason == "unreadable"
+
+
+def test_a_file_below_a_folder_that_may_not_be_read_is_not_found(clip, monkeypatch):
+    def forbidden(_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr("os.stat", forbidden)
+    with pytest.raises(CaptureError) as error:
+        open_file(clip)
+    assert error.value.reason == "not_found"

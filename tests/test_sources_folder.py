@@ -57,6 +57,12 @@ def test_pictures_come_in_the_order_of_their_names_at_their_rate_and_end(folder)
     assert frames[-1].wall - frames[0].wall == pytest.approx(5 / 4)
 
 
+def test_a_name_that_is_no_utf_8_is_read_like_any_other(folder):
+    os.rename(os.fsencode(folder / "0.JPG"), os.fsencode(folder) + b"/0\xe9.JPG")
+    frames, _ = read_all(opened(folder, pace="fast"))
+    assert round(frames[0].image.mean()) == 0
+
+
 def test_what_no_picture_can_be_costs_its_turn_only(folder):
     """A picture larger than OpenCV takes is one that cannot be decoded; what is no file is passed over."""
     (folder / "1b.png").write_bytes(huge_png(60_000))

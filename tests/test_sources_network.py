@@ -163,8 +163,8 @@ class Ears:
         self.frames.append(frame.captured)
         return frame
 
-    def reopened(self):
-        self.said.append("reopened")
+    def reopened(self, skipped, broken):
+        self.said.append(f"reopened after {skipped} and {broken}")
 
     def online(self):
         self.said.append("online")

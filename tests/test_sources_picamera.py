@@ -185,7 +185,7 @@ def test_dead_child_is_started_again(command):
             children.add(source._child.pid)
             return frame
 
-        def reopened(self):
+        def reopened(self, *_):
             said.append("reopened")
 
         def online(self):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import cv2
 from edge.frames import CaptureError, Frame, Wanted, every, picture
 from edge.settings import CameraSettings
 from edge.sources.media import MediaClock
+from edge.terminal import shown
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +93,10 @@ class FileSource:
     def _rewind(self) -> cv2.VideoCapture:
         """Open the file at its beginning, its media time going on."""
         self.close()
-        if not self._path.is_file():
+        if not os.path.isfile(self._path):  # `Path.is_file` raises where a folder above may not be read
             raise CaptureError("not_found", f"{self._path}: no such file; name an existing one as the source")
+        if any("\ud800" <= each <= "\udfff" for each in str(self._path)):  # it would end the process in OpenCV
+            raise CaptureError("unreadable", f"{shown(str(self._path))}: its name is no UTF-8; rename it")
         capture = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, 1])
         if not capture.isOpened():
             capture.release()

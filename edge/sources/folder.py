@@ -6,9 +6,11 @@ import threading
 from pathlib import Path
 
 import cv2
+import numpy as np
 
 from edge.faces import Image
 from edge.frames import NOTHING, CaptureError, Frame, Wanted, every, picture
+from edge.regular import read_regular
 from edge.settings import CameraSettings
 from edge.sources.media import MediaClock
 
@@ -72,8 +74,12 @@ class FolderSource:
 
 
 def _read(path: Path) -> Image:
-    """Return a picture, an empty one if it cannot be decoded: OpenCV raises for one that is too large."""
+    """Return a picture, an empty one if it cannot be decoded: OpenCV raises for one that is too large.
+
+    It gets the content: a name that is no UTF-8 ends the process in OpenCV.
+    """
     try:
-        return picture(True, cv2.imread(str(path)))
-    except cv2.error:
+        content = read_regular(path)
+        return picture(True, cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)) if content else NOTHING
+    except (cv2.error, OSError):
         return NOTHING

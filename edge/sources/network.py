@@ -36,6 +36,8 @@ os.environ.setdefault(OPTIONS, f"{TCP}|allowed_media_types;video|fpsprobesize;0"
 #: OpenCV opens one at a time in the whole process, so waiting in turn costs nothing. Who waits for it longer than this
 #: many seconds tries again later, before the thread is taken for one that hangs (`edge.capture.OPEN_LIMIT`).
 TURN = 8.0
+#: When a frame came, how far it is behind, how many before it were thrown away, and how many broken.
+Drained = tuple[float, float, int, int]
 _opening = threading.Lock()
 
 
@@ -82,7 +84,7 @@ class NetworkSource:
         skipped = 0
         if lag is not None and lag > LARGEST_LAG:
             if now >= self._bear_until:
-                now, lag, skipped = self._drain(self._capture, now, lag)
+                now, lag, skipped, broken = self._drain(self._capture, now, lag, broken)
             else:
                 self._lag = StreamLag()
         refused = not wanted(now)
@@ -118,21 +120,21 @@ class NetworkSource:
         with _tls_options(self._settings):
             return _video(self._settings.address(), patience)
 
-    def _drain(self, capture: cv2.VideoCapture, started: float, lag: float) -> tuple[float, float, int]:
-        """Throw frames away until the stream is not behind, or that does not help; returns when, its lag, how many."""
+    def _drain(self, capture: cv2.VideoCapture, started: float, lag: float, broken: int) -> Drained:
+        """Throw frames away until the stream is not behind, or that does not help; `broken` were so before."""
         now, skipped, first = started, 0, lag
         while lag > DRAINED:
             spent = now - started
             if spent > DRAIN_SECONDS or (spent > HOPELESS_AFTER and first - lag < LEAST_GAIN * spent):
                 self._bear_until = now + PAUSE
                 if lag > REOPEN_LAG:
-                    raise FallenBehindError
+                    raise FallenBehindError(skipped + 1, broken)
                 self._lag = StreamLag()
                 break
-            now, newer, _ = self._grab(capture)
+            now, newer, unread = self._grab(capture)
             lag = newer or 0.0
-            skipped += 1
-        return now, lag, skipped
+            skipped, broken = skipped + 1, broken + unread
+        return now, lag, skipped, broken
 
     def _grab(self, capture: cv2.VideoCapture) -> tuple[float, float | None, int]:
         """Take the next frame off the stream; returns when, how far it is behind, how many before it were broken."""

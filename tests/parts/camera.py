@@ -136,6 +136,7 @@ def http(
     head: bool = True,
     pictures: Sequence[bytes] = (),
     interval: float = 0.05,
+    location: str = "",
 ) -> Connection:
     """Answer one HTTP request as given, then send JPEG pictures over and over.
 
@@ -147,11 +148,12 @@ def http(
         head: whether HEAD is known.
         pictures: what is sent after the headers, for ever.
         interval: seconds between pictures.
+        location: where it says that it is instead.
     """
 
     async def behave(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         method, _, headers = await read_request(reader)
-        said, fields = status, [f"Content-Type: {kind}"]
+        said, fields = status, [f"Content-Type: {kind}", *([f"Location: {location}"] if location else [])]
         login = headers.get("authorization")
         if method == "HEAD" and not head:
             said = "405 Method Not Allowed"

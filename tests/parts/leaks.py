@@ -54,7 +54,7 @@ class Ears:
         """Keep every frame."""
         return frame
 
-    def reopened(self) -> None:
+    def reopened(self, _skipped: int, _broken: int) -> None:
         """Fail: no stream here lasts long enough to fall behind."""
         raise AssertionError("fell behind")
 
