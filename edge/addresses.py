@@ -15,6 +15,9 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 #: Of topics at which daemons publish. What begins with $ is the broker's own.
 TOPIC = r"[^+#$\s/\x00-\x1f\x7f][^+#\s/\x00-\x1f\x7f]*(/[^+#\s/\x00-\x1f\x7f]+)*"
 
+#: Of a host's name, characters between two dots (RFC 1035).
+LONGEST_PART = 63
+
 
 def only_a_host(value: str) -> str:
     """Return a host's name or address, if it is nothing else."""
@@ -24,6 +27,8 @@ def only_a_host(value: str) -> str:
         )
     if re.search(r"(^|\.)(-|\.|$)|-(\.|$)", value.removesuffix(".")):
         raise ValueError("no host has such a name: no - at the ends of its parts, nothing between two dots; mend it")
+    if max(map(len, value.split("."))) > LONGEST_PART:
+        raise ValueError(f"no host has such a name: a part has {LONGEST_PART} characters at most; mend it")
     return value
 
 

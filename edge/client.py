@@ -69,7 +69,8 @@ def connect(client: paho.Client, settings: MqttSettings, host: str, port: int) -
         properties.MaximumPacketSize = LARGEST + ROOM
     try:
         client.connect(host, port, settings.keepalive, properties=properties)
-    except (OSError, ValueError, paho.WebsocketConnectionError) as error:
+    # IndexError: paho expects a blank after the colon of every header.
+    except (OSError, ValueError, IndexError, paho.WebsocketConnectionError) as error:
         raise BrokerError(connection_failure(error, settings.tls is not None)) from None
 
 

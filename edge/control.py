@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,8 @@ class Control:
         self._states = states
         self._outbox = outbox
         self._file = file
-        self._saved: object = []
+        self._saved: Sequence[object] = []
+        self._inherited: set[str] = set()
         self._lock = threading.Lock()
         self.handlers: dict[Command, Handler] = {
             "pause": self._pause,
@@ -72,17 +73,19 @@ class Control:
             with contextlib.suppress(OSError):
                 self._save()
 
+    def paused(self) -> list[str]:
+        """Return the names of the cameras that are paused."""
+        return [name for name, camera in self._cameras.items() if camera.paused]
+
+    def inherit(self, paused: Collection[str]) -> None:
+        """Take over which cameras are paused from the daemon before in this process; before `restore`."""
+        self._inherited = set(paused)
+
     def restore(self, may_resume: bool) -> None:
         """Pause the cameras that were paused when the daemon ended, if a command may resume them."""
-        try:
-            paused = json.loads(self._file.read_bytes())
-        except FileNotFoundError:
-            return
-        except (OSError, ValueError) as error:
-            log.warning("which cameras were paused is not known, so none is: %s: %s", self._file, error)
-            return
-        self._saved = paused
-        for name in [name for name in self._cameras if isinstance(paused, list) and name in paused]:
+        self._saved = self._read()
+        paused = self._inherited | {name for name in self._saved if isinstance(name, str)}
+        for name in [name for name in self._cameras if name in paused]:
             if may_resume:
                 log.info("camera %s: still paused by command", name)
                 self._cameras[name].pause()
@@ -90,6 +93,16 @@ class Control:
                 log.warning("camera %s: was paused, but commands.allow has no resume now; it goes on", name)
         with contextlib.suppress(OSError):
             self._save()
+
+    def _read(self) -> list[object]:
+        try:
+            saved = json.loads(self._file.read_bytes())
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            log.warning("which cameras were paused is not known, so none is: %s: %s", self._file, error)
+            return []
+        return saved if isinstance(saved, list) else []
 
     def all_paused(self) -> bool:
         """Tell whether no camera is watched."""

@@ -142,6 +142,8 @@ class HttpServer:
         return said(404, f"see /metrics, /healthz, /readyz{', /preview' if self._preview else ''}")
 
     def _figures(self, request: Request) -> Answer:
+        if self._guard.from_another_site(request):
+            return said(403, "another site's page cannot ask for this")
         if not self._guard.has_token(request):
             return said(401, "wants the token of the settings", ("WWW-Authenticate", "Bearer"))
         if self._settings.token is None and not self._guard.called_by_own_name(request):

@@ -28,7 +28,7 @@ from edge.metrics import Metrics
 from edge.outbox import Outbox
 from edge.seldom_log import SeldomLog
 from edge.session import ACK_TIMEOUT, Refusable, Session, marked, run_of
-from edge.settings import MqttSettings
+from edge.settings import MqttSettings, SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class Publisher:
             again_at_once = self._connect(session)
             if session.accepted:
                 self._serve(session)
-            session.close()
+            session.close(for_good=self._leave.is_set())
             session.settle()
             self._outbox.withdraw()
             if session.accepted and not session.withheld and not self._is_contested(session):
@@ -383,6 +383,11 @@ class Publisher:
 
     def _make_session(self, protocol: MQTTProtocolVersion) -> Session:
         """Return a connection with our last will, not yet made."""
+        if self._settings.tls is not None:
+            try:
+                self._tls = tls_context(self._settings.tls)  # anew, for certificates are renewed
+            except SettingsError as error:
+                self._complain(f"broker: {error}; going on with those read before")
         client = make_client(self._settings, f"emotion-edge-{self._node}", protocol, self._tls)
         marks = marked(PacketTypes.WILLMESSAGE, self._run_name) if protocol is MQTTProtocolVersion.MQTTv5 else None
         client.on_socket_open = self._stay_away

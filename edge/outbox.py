@@ -8,6 +8,7 @@ queue is a small one in memory, and says so.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
@@ -99,6 +100,7 @@ class Outbox:
         self._numbers: dict[str, int] = {}
         # A message goes from _incoming to the file and from there to _ready, where it stays until acknowledged.
         self._incoming: list[_Entry] = []
+        self._writing: list[_Entry] = []
         self._waiting_since = 0.0
         self._ready: OrderedDict[str, _Entry] = OrderedDict()
         self._count = self._bytes = 0
@@ -109,6 +111,7 @@ class Outbox:
         self._orphans: dict[str, bytes] = {}
         # Rows above _loaded, up to _highest, are in the file only.
         self._highest = self._loaded = 0
+        # The file is given up, and what it held is in memory, to be written anew.
         self._all_in_memory = False
         self._keep_events = True
         self._store: Store | None = None
@@ -169,7 +172,8 @@ class Outbox:
         if self._lock is not None and not self._thread.is_alive():
             self._lock.release()
         with self._changed:
-            return len(self._incoming) + sum(entry.row is None for entry in self._ready.values())
+            unwritten = [*self._ready.values(), *self._writing, *self._incoming]
+            return sum(entry.row is None for entry in unwritten)
 
     def number(self, camera: str) -> int:
         """Return the number of a camera's next event; (`epoch`, number) never goes back."""
@@ -277,8 +281,10 @@ class Outbox:
         self._ready.update((entry.message.id, entry) for entry in self._incoming)
         self._incoming = []
         most = min(self._most_bytes, MEMORY)
-        if self._bytes > most:
-            self._drop_oldest(self._ready.values(), "overflow", lambda _: self._bytes > most)
+        if self._bytes > most:  # what is in the file too stays: it may not be lost
+            unwritten = [entry for entry in self._ready.values() if entry.row is None]
+            most += self._bytes - sum(entry.message.size for entry in unwritten)
+            self._drop_oldest(unwritten, "overflow", lambda _: self._bytes > most)
         self._changed.notify_all()
 
     def _bound_incoming(self) -> None:
@@ -327,7 +333,7 @@ class Outbox:
             self._dropped(reason, before - self._count)
 
     def _recount(self) -> None:
-        """Count afresh, where nothing is in the file only."""
+        """Count afresh what is in memory."""
         waiting = [*self._ready.values(), *self._incoming]
         self._count, self._bytes = len(waiting), sum(entry.message.size for entry in waiting)
 
@@ -355,7 +361,7 @@ class Outbox:
 
     def _pause(self, now: float) -> float:
         """Return for how long nothing is to be done, seconds."""
-        if self._leaving or (self._store and self._wants_more()):
+        if self._leaving or self._wants_more():
             return 0.0
         if self._problem:
             return self._retry_at - now
@@ -393,8 +399,10 @@ class Outbox:
         try:
             if self._store is not None:
                 self._read_on(self._store)
-        except FAULTS:  # it cannot even be read
-            self._read_remains()
+        except FAULTS:  # not even that
+            self._close()
+        if self._store is None and not self._all_in_memory:
+            self._read_on_without_writing()
         with self._changed:
             self._promote()
 
@@ -402,6 +410,7 @@ class Outbox:
         with self._changed:
             unsaved = [entry for entry in self._ready.values() if entry.row is None]
             fresh, self._incoming = self._incoming, []
+            self._writing = fresh
             changes, self._next_changes = self._next_changes, Changes()
             self._faces.update(changes.opened)
         rows = enumerate([*unsaved, *fresh], self._highest + 1)
@@ -413,6 +422,7 @@ class Outbox:
             self._take_back(fresh, changes)
             raise
         with self._changed:
+            self._writing = []
             self._faces.difference_update(changes.closed)
             self._offer_committed(unsaved, fresh)
 
@@ -420,7 +430,7 @@ class Outbox:
         """Undo a group that could not be written."""
         with self._changed:
             since = self._next_changes
-            self._incoming = fresh + self._incoming
+            self._incoming, self._writing = fresh + self._incoming, []
             changes.add = []
             changes.remove += since.remove
             changes.refused.update(since.refused)
@@ -479,13 +489,9 @@ class Outbox:
         """Bring the next messages of the file into memory once most of those there are gone."""
         while self._wants_more():
             rows, damaged = store.load(self._loaded, PAGE)
-            unwanted = [row for row in rows if not self._wanted(row)]
             with self._changed:
-                wanted = (row for row in rows if self._wanted(row))
-                self._ready.update((row.message.id, _Entry(row.message, row.made, row.row)) for row in wanted)
-                self._next_changes.remove += [*damaged, *(row.row for row in unwanted)]
-                self._count -= len(unwanted)
-                self._bytes -= sum(row.message.size for row in unwanted)
+                self._take_in(rows)
+                self._next_changes.remove += damaged
                 read = [*damaged, *(row.row for row in rows)]
                 self._loaded = max(read) if len(read) == PAGE else self._highest
                 if self._loaded == self._highest:
@@ -495,6 +501,15 @@ class Outbox:
                 self.damaged = True
                 self._dropped("damaged", len(damaged))
                 log.error("outbox: %d messages in %s were damaged; dropped", len(damaged), self._path)
+
+    def _take_in(self, rows: list[Row]) -> None:
+        """Queue messages of the file, those that may still be delivered; under self._changed."""
+        for row in rows:
+            if not self._wanted(row):
+                self._next_changes.remove.append(row.row)
+                self._count, self._bytes = self._count - 1, self._bytes - row.message.size
+            elif row.message.id not in self._ready:  # it was not made while the file could not be written
+                self._ready[row.message.id] = _Entry(row.message, row.made, row.row)
 
     def _left(self) -> bool:
         """Note that the run ended in order; tells whether the thread may end."""
@@ -519,14 +534,16 @@ class Outbox:
         try:
             self._begin_epoch(store.meta())
             store.write_meta({"epoch": self.epoch, "closed": False, "numbers": {}})
-            count, size, highest = store.totals()
+            if self._thread.ident is not None and not self._keep_events:  # what could not be deleted at the start
+                self._erase_events(store)
+            count, size, highest = store.totals(self._loaded)
             stale = [row for row, _ in store.sizes(0)] if self._all_in_memory else []
             faces = store.faces()
         except FAULTS:
             store.close()
             raise
         with self._changed:
-            self._highest = highest
+            self._highest = max(highest, self._loaded)
             self._faces.update(faces)
             if self._thread.ident is None:
                 self._orphans.update(faces)
@@ -535,6 +552,7 @@ class Outbox:
                 self._next_changes.closed += [face for face in faces if face not in self._next_changes.opened]
                 self._loaded = highest
             else:
+                self._recount()
                 self._count, self._bytes = self._count + count, self._bytes + size
         self._store, self._all_in_memory = store, False
 
@@ -561,7 +579,7 @@ class Outbox:
             else:
                 return
         elif self._store is None and not self._problem:
-            self._read_remains()
+            self._take_up_without_writing()
         why = getattr(error, "strerror", None) or error
         if not self._problem:
             log.error(
@@ -583,15 +601,50 @@ class Outbox:
         log.error("outbox: %s: %s; set aside as %s, %d messages kept", self._path, error, aside.name, self._count)
         self._open()
 
-    def _read_remains(self) -> None:
-        """Bring everything that can be read of the file into memory, to be written anew."""
-        assert self._path is not None  # noqa: S101 - for mypy
+    def _close(self) -> None:
         if self._store is not None:
             self._store.close()
             self._store = None
+
+    def _take_up_without_writing(self) -> None:
+        """Begin with a file that cannot be written, as far as it can be read: what waits in it stays there."""
+        assert self._path is not None  # noqa: S101 - for mypy
         remains = Remains(self._path)
+        self._begin_epoch_of(remains)
+        count, size, highest = remains.totals()
+        with self._changed:
+            self._highest = highest
+            self._count, self._bytes = self._count + count, self._bytes + size
+            self._orphans.update(remains.faces())
+        remains.close()
+        self._read_on_without_writing()
+
+    def _read_on_without_writing(self) -> None:
+        """Bring the next messages into memory, as `_read_on` does."""
+        assert self._path is not None  # noqa: S101 - for mypy
+        if not self._wants_more():
+            return
+        remains = Remains(self._path)
+        rows = list(itertools.islice(remains.rows(self._loaded), PAGE))
+        remains.close()
+        with self._changed:
+            self._take_in(rows)
+            self._loaded = rows[-1].row if len(rows) == PAGE else self._highest
+            if self._loaded == self._highest:
+                self._recount()
+            self._changed.notify_all()
+
+    def _begin_epoch_of(self, remains: Remains) -> None:
+        assert self._path is not None  # noqa: S101 - for mypy
         with contextlib.suppress(OSError):
             self._begin_epoch({"epoch": int(self._path.stat().st_mtime * 1000), **remains.meta(), "closed": False})
+
+    def _read_remains(self) -> None:
+        """Bring everything that can be read of a damaged file into memory, to be written anew."""
+        assert self._path is not None  # noqa: S101 - for mypy
+        self._close()
+        remains = Remains(self._path)
+        self._begin_epoch_of(remains)
         known = set(self._ready) | {entry.message.id for entry in self._incoming}
         behind = (row for row in remains.rows() if row.row > self._loaded and row.message.id not in known)
         rows = [row for row in behind if self._wanted(row)]
@@ -622,15 +675,21 @@ class Outbox:
             self._recount()
         try:
             if self._store is not None:
-                self._store.forget("event")
-                self._store.erase()
+                self._erase_events(self._store)
                 count, size, self._highest = self._store.totals()
                 self._count, self._bytes, self._faces = self._count + count, self._bytes + size, set()
-            remove_damaged(self._path)
+            else:  # what is in it once it is opened
+                remove_damaged(self._path)
         except FAULTS as error:  # what is still there is not delivered
             with self._changed:
                 self._next_changes.closed += self._faces
             self._recover(error)
+
+    def _erase_events(self, store: Store) -> None:
+        assert self._path is not None  # noqa: S101 - for mypy
+        store.forget("event")
+        store.erase()
+        remove_damaged(self._path)
 
     def _end_faces(self) -> None:
         """End the faces that an earlier run left open: nobody knows when they left, only what was last said of them."""

@@ -26,6 +26,8 @@ def first_mistake(error: ValidationError) -> str:
 
 
 def _holds_truth(value: object) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
     return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_truth, value)))
 
 

@@ -26,7 +26,7 @@ from edge.http import HttpError, HttpServer
 from edge.metrics import Metrics
 from edge.model import ModelFile
 from edge.mqtt import Publisher, clear_removed_cameras, listen_for_commands
-from edge.outbox import Outbox
+from edge.outbox import STUCK, Outbox
 from edge.pipeline import Pipeline
 from edge.placed import placed
 from edge.preview.pages import Preview
@@ -46,6 +46,8 @@ DELIVER = 10.0
 STOP_COMMANDS, STOP_CAMERAS, STOP_WORKERS, STOP_BROKER = 0.3, 0.3, 0.4, 0.8
 #: Seconds that a stop gives to the disk, which an ailing one may need.
 STOP_OUTBOX = 2.0
+#: Seconds that it gives to the disk where a new start in the same process follows: as long as a commit may take.
+HAND_OVER = STUCK
 
 
 class Service:
@@ -270,6 +272,7 @@ class Service:
             # Nobody would take it back later. The broker may be away now, or be another one from here on.
             self._publisher.set_retained(earlier, b"")
             successor._publisher.clear([earlier])
+        successor._control.inherit(self._control.paused())  # its file may be another
         self.successor = successor
         log.info("settings: %s changed; everything starts anew", ", ".join(keys))
 
@@ -403,7 +406,8 @@ class Service:
         for camera in self._cameras:
             camera.stop()
         waiting = self._publisher.stop(STOP_BROKER)
-        lost = self._outbox.stop(STOP_OUTBOX)
+        # A successor needs the file: were a slow disk to keep it, nothing would go on.
+        lost = self._outbox.stop(STOP_OUTBOX if self.successor is None else HAND_OVER)
         if lost:
             self._metrics.events_dropped["stopped"].inc(lost)
             log.warning("stopped with %d messages neither delivered nor on the disk; they are lost", lost)

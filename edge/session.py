@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import socket
 import threading
 import time
 from collections import deque
@@ -212,16 +213,33 @@ class Session:
         except queue.Empty:
             return
 
-    def close(self) -> None:
-        """Say goodbye, so that the last will stays unsaid, and end paho's thread."""
+    def close(self, for_good: bool = False) -> None:
+        """Say goodbye, so that the last will stays unsaid, and end paho's thread.
+
+        Args:
+            for_good: no connection follows. If the broker has not taken our last status then, behind all that was under
+                way, it gets no goodbye: the last will must say that we are gone.
+        """
         self._closing = True
         # A socket that is closed with something unread resets the connection, and the broker can lose the goodbye to
         # that. Its answer to this is the last that it sends.
         if self._subscribed and self.accepted and not self.gone.is_set():
             self.client.unsubscribe(self._subscribed)
             self._silent.wait(SILENCE)
+        self.settle()
+        if for_good and self._status_waits():
+            self._hang_up()
         self.client.disconnect()
         self.client.loop_stop()
+
+    def _status_waits(self) -> bool:
+        with self._lock:
+            return any(topic == self._status for _, topic in self._others.values())
+
+    def _hang_up(self) -> None:
+        connection = self.client.socket()
+        with contextlib.suppress(OSError, AttributeError):  # it is closed already
+            connection.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
 
     def _fits(self, size: int) -> bool:
         return size + OVERHEAD <= self._largest

@@ -47,6 +47,8 @@ CREATE TABLE IF NOT EXISTS refused (id TEXT PRIMARY KEY, camera TEXT, kind TEXT,
 OUR_TABLES = {"meta", "messages", "faces", "refused"}
 #: With what every SQLite file begins; and the name by which a file is ours whatever is left of it.
 SQLITE, OUR_NAME = b"SQLite format 3\0", "outbox.db"
+#: Seconds since 1970; a moment behind it cannot be written out. The checksum does not cover when a message was made.
+YEAR_9999 = 253_370_764_800
 COLUMNS = "row, id, camera, kind, payload, made, checksum"
 #: What reading or writing the file can raise.
 FAULTS = (sqlite3.Error, OSError)
@@ -176,10 +178,9 @@ class Store:
             self._connection.executemany("INSERT OR REPLACE INTO faces VALUES (?, ?)", changes.opened.items())
             self._connection.executemany("DELETE FROM faces WHERE face = ?", [(face,) for face in changes.closed])
 
-    def totals(self) -> tuple[int, int, int]:
-        """Return how many messages wait, their bytes, and the highest row."""
-        found = self._connection.execute("SELECT count(*), total(length(payload)), max(row) FROM messages").fetchone()
-        return int(found[0]), int(found[1]), int(found[2] or 0)
+    def totals(self, after: int = 0) -> tuple[int, int, int]:
+        """Return how many messages wait behind a row, their bytes, and the highest row of all."""
+        return _totals(self._connection, after)
 
     def load(self, after: int, limit: int) -> tuple[list[Row], list[int]]:
         """Return up to `limit` messages in order from behind a row, and the rows among them that are damaged."""
@@ -393,13 +394,19 @@ class Remains:
                 found.update(self._connection.execute("SELECT face, event FROM faces"))
         return found
 
-    def rows(self) -> Iterator[Row]:
-        """Yield in order every message whose page can be read and whose checksum is right."""
-        connection, after = self._connection, 0
+    def totals(self) -> tuple[int, int, int]:
+        """Return how many messages wait, their bytes and the highest row, as far as they can be read."""
+        with contextlib.suppress(*FAULTS, TypeError, ValueError):
+            return _totals(self._connection, 0) if self._connection else (0, 0, 0)
+        return 0, 0, 0
+
+    def rows(self, after: int = 0) -> Iterator[Row]:
+        """Yield in order every message behind a row whose page can be read and whose checksum is right."""
+        connection = self._connection
         if connection is None:
             return
         with contextlib.suppress(*FAULTS):
-            after = int(connection.execute("SELECT min(row) FROM messages").fetchone()[0] or 1) - 1
+            after = max(after, int(connection.execute("SELECT min(row) FROM messages").fetchone()[0] or 1) - 1)
         for _ in range(LEAPS):
             try:
                 for fields in connection.execute(
@@ -476,6 +483,13 @@ def _meta(connection: sqlite3.Connection) -> dict[str, Any]:
         raise sqlite3.DatabaseError(f"meta: {error}") from None
 
 
+def _totals(connection: sqlite3.Connection, after: int) -> tuple[int, int, int]:
+    query = "SELECT count(*), total(length(payload)) FROM messages WHERE row > ?"
+    count, size = connection.execute(query, (after,)).fetchone()
+    (highest,) = connection.execute("SELECT max(row) FROM messages").fetchone()
+    return int(count), int(size), int(highest or 0)
+
+
 def _rows(rows: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
     for row in rows:
         message = row.message
@@ -485,7 +499,7 @@ def _rows(rows: Sequence[Row]) -> Iterator[tuple[Any, ...]]:
 def _row(fields: tuple[Any, ...]) -> Row | None:
     """Return a row of the table; none if it is not what was written."""
     row, id_, camera, kind, payload, made, checksum = fields
-    if not isinstance(payload, bytes) or not isinstance(made, float) or kind not in KINDS:
+    if not isinstance(payload, bytes) or kind not in KINDS or not (isinstance(made, float) and 0 <= made < YEAR_9999):
         return None
     message = Message(str(id_), str(camera), kind, payload)
     return Row(int(row), message, made) if _checksum(message) == checksum else None

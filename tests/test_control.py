@@ -82,6 +82,15 @@ def test_a_camera_in_the_place_of_a_paused_one_is_paused_and_one_that_is_gone_is
     assert paused(cameras) == set(), "desk was paused when it was removed"
 
 
+def test_a_pause_outlives_a_new_start_in_the_process_with_another_file(make, tmp_path):
+    control, _ = make()
+    control.handlers["pause"]("door", {})
+    successor, cameras = make(folder=tmp_path / "elsewhere")
+    successor.inherit(control.paused())
+    successor.restore(may_resume=True)
+    assert paused(cameras) == {"door"}
+
+
 def test_a_resume_outlives_a_restart_too(make):
     control, _ = make()
     control.handlers["pause"](None, {})

@@ -279,6 +279,13 @@ def test_port_that_another_program_has(tmp_path: Path) -> None:
     assert "Address already in use" in found["metrics port"]["text"]
 
 
+def test_port_at_which_something_else_than_http_answers(tmp_path: Path) -> None:
+    with FakeCamera(other_protocol) as taken:
+        code, found = examine(tmp_path, metrics={"port": taken.port})
+    assert code == 1
+    assert "Address already in use" in found["metrics port"]["text"]
+
+
 def test_port_that_the_daemon_has(
     parts: Parts, tmp_path: Path, broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,8 +38,9 @@ def ask(state):
     server = HttpServer(settings, lambda: TEXT, lambda: state.alive, lambda: state.ready)
     server.start()
 
-    def get(path, method="GET", data=None):
-        request = urllib.request.Request(f"http://{HOST}:{settings.port}{path}", method=method, data=data)
+    def get(path, method="GET", data=None, headers=()):
+        url = f"http://{HOST}:{settings.port}{path}"
+        request = urllib.request.Request(url, method=method, data=data, headers=dict(headers))
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, answer.headers, answer.read()
@@ -48,6 +49,11 @@ def ask(state):
 
     yield get
     server.stop()
+
+
+def test_a_page_of_another_site_gets_no_metrics(ask):
+    assert ask("/metrics", headers={"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"})[0] == 403
+    assert ask("/metrics", headers={"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"})[0] == 200
 
 
 def test_metrics_come_as_prometheus_text(ask):

@@ -159,6 +159,26 @@ def test_a_stop_never_leaves_the_last_will(broker, subscriber, node, monkeypatch
     assert [m.payload for m in subscriber.on(STATUS) if m.payload.get("reason") == "lost"] == []
 
 
+@pytest.mark.parametrize("acknowledges", [True, False])
+def test_who_cannot_say_offline_leaves_it_to_the_last_will(node, acknowledges):
+    """What waits behind 20 messages that nobody acknowledges never leaves the process."""
+    with StubbornBroker(lambda _: 0 if acknowledges else None) as broker:
+        one = node(broker.port)
+        one.start()
+        eventually(one.connected, 30, "connection")
+        for number in range(edge.session.IN_FLIGHT):
+            one.publisher.set_state(f"camera/state-{number}", b"{}")
+        one.put(*range(1, 31))
+        eventually(lambda: len(broker.published) >= edge.session.IN_FLIGHT, 30, "messages under way")
+        if acknowledges:
+            assert one.outbox.wait_empty(30)
+        one.publisher.stop(1)
+        assert not one.publisher._thread.is_alive()
+        eventually(lambda: not acknowledges or broker.goodbyes, 30, "goodbye")
+        assert broker.goodbyes == acknowledges
+        assert broker.published.count(STATUS) == 1 + acknowledges
+
+
 def test_last_will_speaks_when_the_connection_breaks(broker, subscriber, node):
     one = node(broker.port)
     one.start()

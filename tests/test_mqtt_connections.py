@@ -18,7 +18,7 @@ from edge.outbox import Outbox
 from edge.settings import MqttSettings, MqttTlsSettings, SettingsError
 from tests.parts import HOST, eventually, free_port
 from tests.parts.broker import Mosquitto
-from tests.parts.camera import Authority
+from tests.parts.camera import Authority, FakeCamera
 from tests.parts.samples import make_event
 
 
@@ -71,6 +71,24 @@ def refused(connect, caplog, text, **settings):
 def test_encrypted_broker_of_an_authority_of_its_own(parts, authority, connect):
     broker = secure(parts, authority)
     assert connect(port=broker.port, tls={"ca": authority.ca, "alpn": ["mqtt"]}).wait_empty(30)
+
+
+def test_a_renewed_certificate_is_taken_without_a_restart(parts, authority, connect, caplog, tmp_path):
+    broker = secure(parts, authority, require_certificate="true")
+    tls = {"ca": authority.ca, "certificate": tmp_path / "edge.pem", "key": tmp_path / "edge.key"}
+    expired = authority.sign("DNS:edge", days=-1, stem="expired")
+    for target, source in zip((tls["certificate"], tls["key"]), expired, strict=True):
+        target.write_bytes(source.read_bytes())
+    outbox = connect(port=broker.port, tls=tls)
+    eventually(lambda: "trying again" in caplog.text, 30, "complaint")
+    assert len(outbox) == 1
+    tls["key"].write_text("half written")
+    eventually(lambda: "going on with those read before" in caplog.text, 30, "complaint of the file")
+    for target, source in zip(
+        (tls["key"], tls["certificate"]), authority.sign("DNS:edge", stem="new")[::-1], strict=True
+    ):
+        target.write_bytes(source.read_bytes())
+    assert outbox.wait_empty(30)
 
 
 def test_alpn_is_asked_for(authority, connect):
@@ -138,6 +156,18 @@ def websockets(monkeypatch):
 
 def test_websockets(connect, websockets):
     assert connect(port=websockets(type="ws"), transport="websockets", path="/mqtt").wait_empty(30)
+
+
+def test_websockets_with_a_header_that_paho_cannot_read(connect, caplog):
+    with FakeCamera(terse) as broker:
+        refused(connect, caplog, "trying again", port=broker.port, transport="websockets")
+
+
+async def terse(reader, writer):
+    """Leave out the blank after the colon, as HTTP allows."""
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade:websocket\r\nSec-WebSocket-Accept:abc\r\n\r\n")
+    await writer.drain()
 
 
 def test_encrypted_websockets(authority, connect, websockets, caplog):

@@ -690,6 +690,18 @@ def test_flipped_bit_in_an_event_is_counted_and_the_rest_is_delivered(start, pat
     assert len(again) == 9
 
 
+@pytest.mark.parametrize("made", [-1.0, 1e14, float("inf")])
+def test_a_moment_that_cannot_be_is_damage(start, path, told, made):
+    outbox = start()
+    outbox.put(end(seq) for seq in (1, 2, 3))
+    committed(outbox)
+    outbox.stop(30)
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE messages SET made = ? WHERE row = 2", (made,))
+    assert numbers(offered(start(), 2)) == [1, 3]
+    eventually(lambda: told.dropped == {"damaged": 1}, 30, "count", lambda: told.dropped)
+
+
 FLIPS = st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7))
 
 
@@ -754,6 +766,125 @@ def test_file_that_cannot_be_opened_is_said_and_taken_up_later(start, monkeypatc
     committed(again)
     again.stop(30)
     assert [event.reason for event in offered(start(), 2)] == ["restarted", None]
+
+
+@pytest.fixture
+def mended(monkeypatch):
+    """Let no file be opened until told."""
+    monkeypatch.setattr(edge.outbox, "RETRY", 0.05)
+    healed, opened = threading.Event(), Store.__init__
+
+    def full(store, *arguments):
+        if not healed.is_set():
+            raise sqlite3.OperationalError("database or disk is full")
+        opened(store, *arguments)
+
+    monkeypatch.setattr(Store, "__init__", full)
+    monkeypatch.setattr(edge.outbox, "PAGE", 8)
+    monkeypatch.setattr(edge.outbox, "MEMORY", 10 * len(end(100).encode()))
+    return healed
+
+
+@pytest.fixture
+def backlog(path):
+    """A file in which 50 events wait."""
+    outbox = Outbox(path)
+    outbox.start()
+    outbox.put(end(seq) for seq in range(100, 150))
+    committed(outbox)
+    outbox.stop(30)
+
+
+@pytest.mark.usefixtures("backlog")
+@pytest.mark.parametrize("when", [0, 12, 49, 50])
+def test_what_waits_in_a_file_outlives_a_start_on_a_full_disk_whatever_fits_into_memory(start, told, mended, when):
+    outbox = start()
+    assert outbox.problem() == "outbox: database or disk is full"
+    assert len(outbox) == 50
+    received = delivered(outbox, when)
+    mended.set()
+    eventually(lambda: not outbox.problem(), 30, "recovery")
+    outbox.put([end(150)])
+    received += delivered(outbox, 51 - when)
+    assert received == list(range(100, 151))
+    assert told.dropped == {}
+    committed(outbox)
+    assert (len(outbox), outbox.bytes()) == (0, 0)
+    outbox.stop(30)
+    assert len(start()) == 0
+
+
+@pytest.mark.usefixtures("backlog")
+def test_a_crash_after_a_start_on_a_full_disk_loses_nothing_that_was_committed(start, path, told, mended):
+    outbox = start()
+    outbox.put(end(seq) for seq in range(150, 155))
+    assert delivered(outbox, 3) == [100, 101, 102]
+    mended.set()
+    eventually(lambda: not outbox.problem(), 30, "recovery")
+    committed(outbox)
+    crash(outbox, path)
+    assert delivered(start(), 52) == list(range(103, 155))
+    assert told.dropped == {}
+
+
+@pytest.mark.usefixtures("backlog", "mended")
+def test_a_stop_while_the_disk_is_full_loses_only_what_is_not_in_the_file(start):
+    outbox = start()
+    outbox.put(end(seq) for seq in range(150, 153))
+    assert outbox.stop(30) == 3
+
+
+@pytest.mark.usefixtures("backlog")
+def test_memory_is_bounded_and_the_file_kept_while_the_disk_is_full_from_the_start(start, told, mended):
+    outbox = start()
+    outbox.put(end(seq) for seq in range(150, 950))
+    assert len(outbox._incoming) + len(outbox._ready) <= 10 + edge.outbox.LOOK + edge.outbox.PAGE
+    received = []
+    while (message := outbox.offer(0.5)) is not None:
+        received.append(decode_event(message.payload).seq)
+        outbox.acknowledge(message.id)
+    assert received[:50] == list(range(100, 150))
+    assert received == sorted(set(received))
+    assert received[-1] == 949
+    assert told.dropped == {"overflow": 850 - len(received)}
+    mended.set()
+
+
+def test_what_may_not_be_kept_is_deleted_as_soon_as_the_disk_allows(path, mended):
+    outbox = Outbox(path)
+    mended.set()
+    outbox.start()
+    outbox.put([make_event(1)])
+    outbox.put_message(Message("s1", "camera", "summary", b"{}"))
+    committed(outbox)
+    outbox.stop(30)
+    mended.clear()
+    again = Outbox(path)
+    again.start(keep_events=False)
+    assert again.problem()
+    assert again.offer(10).id == "s1"
+    mended.set()
+    eventually(lambda: not again.problem(), 30, "recovery")
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        left = [file.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("messages", "faces")]
+    assert left == [1, 0]
+    again.stop(30)
+
+
+def test_what_is_being_written_when_the_time_to_stop_is_over_counts_as_lost(start, monkeypatch):
+    reached, let_go, commit = threading.Event(), threading.Event(), Store.commit
+
+    def slow(store, changes):
+        reached.set()
+        let_go.wait(30)
+        commit(store, changes)
+
+    outbox = start()
+    monkeypatch.setattr(Store, "commit", slow)
+    outbox.put([end(1)])
+    assert reached.wait(30)
+    assert outbox.stop(0.05) == 1
+    let_go.set()
 
 
 def test_later_outboxes_have_later_epochs():

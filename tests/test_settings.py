@@ -231,6 +231,7 @@ def test_what_the_shell_hands_over_is_read():
         ("cameras:\n  door:\n    source: rtsp://[host/x\n", 3, "cameras.door.source", "not a valid address"),
         ("cameras:\n  door:\n    source: rtsp://-cam/x\n", 3, "cameras.door.source", "no host has such a name"),
         ("cameras:\n  door:\n    source: http://cam..lan/x\n", 3, "cameras.door.source", "no host has such a name"),
+        (f"cameras:\n  door:\n    source: rtsp://{'a' * 64}/x\n", 3, "cameras.door.source", "63 characters at most"),
         ("cameras:\n  door:\n    source: rtsp://cam:0/x\n", 3, "cameras.door.source", "at port 0"),
         ("cameras:\n  door:\n    source: rtsp://me@host/x\n", 3, "cameras.door.source", "keys username and password"),
         ("cameras:\n  door:\n    source: rtsp://h/x\n    password: a\n", 2, "cameras.door", "without a username"),

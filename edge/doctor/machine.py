@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import http.client
 import math
 import os
 import shutil
@@ -110,7 +111,7 @@ def _answers_as_daemon(settings: MetricsSettings) -> bool:
     try:
         with DIRECTLY.open(f"http://{host}:{settings.port}/healthz", timeout=3) as answer:
             return bool(answer.read(16) == b"ok\n")
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):  # it may speak something else
         return False
 
 

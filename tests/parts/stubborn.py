@@ -10,7 +10,7 @@ from types import TracebackType
 
 from tests.parts import HOST
 
-PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PING = 3, 8, 10, 12
+PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PING, DISCONNECT = 3, 8, 10, 12, 14
 
 
 class StubbornBroker:
@@ -27,6 +27,7 @@ class StubbornBroker:
         connections: when each asked to be accepted, monotonic seconds.
         versions: of MQTT, that each asked for: 4 is 3.1.1.
         published: the topics of what was published.
+        goodbyes: how many connections were ended in order, so that a last will would stay unsaid.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class StubbornBroker:
         self.connections: list[float] = []
         self.versions: list[int] = []
         self.published: list[str] = []
+        self.goodbyes = 0
         self._answer = answer
         self._grant = grant
         self._welcome = welcome
@@ -83,6 +85,8 @@ class StubbornBroker:
             connection.sendall(bytes([0x90, 2 + len(none) + len(reasons)]) + body[:2] + none + reasons)
         elif kind == UNSUBSCRIBE:
             connection.sendall(b"\xb0\x04" + body[:2] + b"\x00\x00" if version == 5 else b"\xb0\x02" + body[:2])
+        elif kind == DISCONNECT:
+            self.goodbyes += 1
         elif kind == PING:
             connection.sendall(b"\xd0\x00")
         elif kind == PUBLISH:
