@@ -12,7 +12,7 @@ from edge.emotions import softmax
 from tests.parts.trainer_faces import TINY, draw_ferplus, drawn_samples
 from trainer.architectures import build
 from trainer.cli import main
-from trainer.config import Architecture, Config, changed
+from trainer.config import Architecture, Config, ConfigError, changed
 from trainer.data.augment import plain_crops
 from trainer.data.datasets import DataError
 from trainer.data.inputs import normalise
@@ -80,7 +80,7 @@ def test_finished_training_takes_another_strength(tmp_path):
 
 def test_shift_of_a_class_that_is_not_there_is_refused_before_training(tmp_path):
     config = changed(Config.model_validate(TINY), {"training.logit_shifts": {"rage": 0.5}})
-    with pytest.raises(DataError, match=r"training\.logit_shifts: rage: no such class; there are neutral"):
+    with pytest.raises(DataError, match=r"rage: no such class to shift the logit of; there are neutral"):
         fit(SAMPLES, SAMPLES, config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -101,6 +101,23 @@ def test_search_keeps_what_no_other_combination_beats(tmp_path):
     assert set(shifted) == {"fear", "anger"}
     unshifted = measure(DEFAULT_MODEL, data, tmp_path / "cache", (0,))[0]
     assert _accuracy(by_protocol, "FER+") >= _accuracy(unshifted, "FER+")
+
+
+def test_of_equals_the_smallest_shifts_are_kept():
+    found = [({"fear": shift}, _figures_of((5, 5, 5, 5))) for shift in (1.0, 0.0, 0.5)]
+    assert [shifted for shifted, _ in unbeaten(found)] == [{"fear": 0.0}]
+
+
+def test_one_strength_and_single_shifts_exclude_each_other():
+    result = CliRunner().invoke(main, ["adjustments", "--below", "0.125", "--shift", "fear"])
+    assert result.exit_code == 2
+    assert "--below" in result.stderr
+
+
+@pytest.mark.parametrize("value", [True, 1e39, 21, float("nan")])
+def test_shifts_are_numbers_within_reason(value):
+    with pytest.raises(ConfigError, match=r"training\.logit_shifts"):
+        changed(Config.model_validate(TINY), {"training.logit_shifts": {"fear": value}})
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 9)] * 4), min_size=1, max_size=12))
@@ -137,7 +154,8 @@ def test_command_shows_combinations_of_shifts(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("classes", "reason"), [(["rage"], "no such class; there are neutral"), (list("abcdef"), "5 classes at most")]
+    ("classes", "reason"),
+    [(["rage"], "rage: no such class to shift the logit of"), (list("abcdef"), "5 classes at most")],
 )
 def test_classes_that_cannot_be_shifted_are_refused(tmp_path, monkeypatch, classes, reason):
     monkeypatch.chdir(tmp_path)

@@ -184,6 +184,12 @@ def test_broken_row_is_refused(data, tmp_path, row, what):
     assert f"{TRAIN}/label.csv:33" in line
 
 
+def test_a_stray_quote_in_a_table_is_refused(data, tmp_path):
+    table = data / "ferplus" / TRAIN / "label.csv"
+    table.write_text(table.read_text() + 'x,"' + "x,1\n" * 40_000)
+    assert "label.csv: field larger than field limit" in refusal(tmp_path, data)
+
+
 def test_official_vote_less_is_taken(data):
     table = data / "ferplus" / TRAIN / "label.csv"
     rows = table.read_text().splitlines()

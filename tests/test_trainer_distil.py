@@ -1,6 +1,7 @@
 """Teachers: what they answer is stored, found again by pixels, and becomes part of the target."""
 
 import hashlib
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,8 @@ from trainer.cli import main
 from trainer.config import Architecture, Config, Distillation, changed
 from trainer.data.augment import plain_crops
 from trainer.data.inputs import normalise
+from trainer.files import digest_of
+from trainer.training.adjustment import adjust
 from trainer.training.distil import DistillationError, SoftLabels, digests, lookup, read, softened, taught, write
 from trainer.training.fit import fit
 from trainer.training.run_folder import CheckpointError
@@ -68,9 +71,7 @@ def test_teachers_are_averaged_as_they_answer_alone(network):
     expected = (big + small) / 2
     np.testing.assert_allclose(soft.probabilities, expected, atol=1e-3)
     assert soft.probabilities.dtype == np.float16
-    assert soft.teachers == tuple(
-        (path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in (network, DEFAULT_MODEL)
-    )
+    assert soft.teachers == tuple((path.name, digest_of(path)) for path in (network, DEFAULT_MODEL))
 
 
 def test_soft_labels_are_read_as_written_and_found_by_pixels(tmp_path):
@@ -173,13 +174,18 @@ def test_a_run_does_not_go_on_with_soft_labels_or_a_start_that_were_made_anew(tm
         write(path, soft_labels(np.full((len(SAMPLES), 8), 0.125)))
     else:
         path = path.with_suffix(".keras")
-        build(Architecture(stem=4, stages=(8,), blocks=1), (32, 32, 1), len(LABELS)).save(path)
+        network = build(Architecture(stem=4, stages=(8,), blocks=1), (32, 32, 1), len(LABELS))
+        network.save(path)
     tiny = {**TINY, "architecture": {"stem": 4, "stages": [8], "blocks": 1}}
     config = changed(Config.model_validate(tiny), {"training.epochs": 2, key: str(path)})
     with pytest.raises(StoppedError):
         fit(SAMPLES, SAMPLES, config, run, stop)
     before = path.read_bytes()
-    path.write_bytes(before + b"\0")
+    if key.endswith("soft_labels"):
+        path.write_bytes(before + b"\0")
+    else:
+        adjust(network, np.full(len(LABELS), 1e-3, np.float32))
+        network.save(path)
     with pytest.raises(CheckpointError, match="run: was trained with other soft labels, or another network to start"):
         fit(SAMPLES, SAMPLES, config, run)
     path.write_bytes(before)
@@ -187,6 +193,22 @@ def test_a_run_does_not_go_on_with_soft_labels_or_a_start_that_were_made_anew(tm
     path.unlink()  # finished, it needs it no more
     for one, other in zip(fit(SAMPLES, SAMPLES, config, run).get_weights(), weights, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_start_that_is_only_saved_again_is_the_same(tmp_path):
+    """As `adopt` and `train` do when they are run again: Keras writes the date into the file."""
+    network, path = build(Architecture(stem=4, stages=(8,), blocks=1), (32, 32, 1), len(LABELS)), tmp_path / "a.keras"
+    network.save(path)
+    first, digest = path.read_bytes(), digest_of(path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("date", "another one")
+    assert path.read_bytes() != first
+    assert digest_of(path) == digest
+    adjust(network, np.full(len(LABELS), 1e-3, np.float32))
+    network.save(path)
+    assert digest_of(path) != digest
+    path.write_bytes(b"no network")
+    assert digest_of(path) == hashlib.sha256(b"no network").hexdigest()
 
 
 @pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04", b"text", "other.npz"])

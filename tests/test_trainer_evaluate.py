@@ -213,6 +213,14 @@ def write_peer_like(twin: Path, path: Path) -> Path:
     return path
 
 
+def test_a_peer_of_one_channel_has_one_scale(drawn, tmp_path):
+    from trainer.measuring.peers import PeerError, read_peers
+
+    peer = write_peer_like(drawn.ours.twin, tmp_path / "peer.tflite")
+    with pytest.raises(PeerError, match="takes one channel, its description has three of scale or offset; leave one"):
+        read_peers([peer], [describe(tmp_path / "peer.yaml", peer, scale=[1, 1, 1])])
+
+
 @pytest.mark.parametrize("quantised", [False, True])
 @pytest.mark.parametrize("colour", ["rgb", "bgr", "grey"])
 def test_a_peer_gets_its_pictures_as_described(tmp_path, colour, quantised):

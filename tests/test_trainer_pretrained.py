@@ -140,11 +140,10 @@ def hse(weights, faces):
     return np.asarray(x).mean(axis=(1, 2))
 
 
-def adopted(folder, package, **keys):
+def adopted(folder, package, colour="grey", **keys):
     draw_ferplus(folder, each=(6, 2, 2))
-    config = write_config(
-        folder / "t.yaml", architecture={**KEYS, **keys}, crop={"size": 64 if keys.get("kind") == "faceres" else 48}
-    )
+    crop = {"size": 64 if keys.get("kind") == "faceres" else 48, "colour": colour}
+    config = write_config(folder / "t.yaml", architecture={**KEYS, **keys}, crop=crop)
     arguments = ["adopt", package, "--config", config, "--output", folder / "start.keras", "--data", folder]
     return CliRunner().invoke(main, list(map(str, arguments)))
 
@@ -159,6 +158,25 @@ def test_network_computes_what_the_packaged_one_does(tmp_path, weights):
     # Batch normalisation starts with statistics of the training faces, not with none.
     variance = network.get_layer("conv256_2_conv2_norm").moving_variance
     assert np.ptp(np.asarray(variance)) > 1e-3
+
+
+@pytest.mark.parametrize(("kind", "source", "side"), [("recognition", DLIB, 48), ("faceres", HSE, 64)])
+def test_network_that_sees_colour_says_the_same_of_grey_faces(tmp_path, kind, source, side):
+    weights = {name: values.astype(np.float16).astype(np.float32) for name, values in drawn(kind).items()}
+    result = adopted(tmp_path, pack(tmp_path / "p.tgz", weights, source=source), colour="rgb", kind=kind)
+    assert result.exit_code == 0, result.output
+    network = keras.models.load_model(tmp_path / "start.keras")
+    faces = np.random.default_rng(1).integers(0, 256, (4, side, side), np.uint8)
+    features = keras.Model(network.inputs, network.get_layer("average").output)
+    expected = {"recognition": theirs, "faceres": hse}[kind](weights, faces)
+    np.testing.assert_allclose(features(normalise(np.repeat(faces[..., None], 3, 3))), expected, rtol=2e-3, atol=2e-3)
+
+
+def test_the_start_wants_the_name_that_keras_wants(tmp_path):
+    arguments = ["adopt", "p.tgz", "--config", "t.yaml", "--output", str(tmp_path / "start.h5")]
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "start.h5: name a .keras file" in result.stderr
 
 
 def test_network_of_hse_computes_what_the_packaged_one_does(tmp_path):

@@ -144,6 +144,18 @@ def test_fer2013_reads_other_columns_orders_and_places(tmp_path):
         np.testing.assert_array_equal(archived.decode(item.content.read()), draw(3, np.random.default_rng(0)))
 
 
+def test_fer2013_reads_the_last_row_of_an_archive_and_quoted_cells(tmp_path):
+    rows = [f'"{code}","{FACE}","Training"' for code in (0, 6)]
+    (tmp_path / "fer2013.csv").write_text("\n".join(["emotion,pixels,Usage", *rows]))
+    with tarfile.open(tmp_path / "fer2013.tar", "w") as tar:
+        tar.add(tmp_path / "fer2013.csv", arcname="fer2013.csv")
+    plain = read(Data(source="fer2013"), tmp_path)
+    (tmp_path / "fer2013.csv").unlink()
+    archived = read(Data(source="fer2013"), tmp_path)
+    assert list(shown(plain).values()) == ["anger", "neutral"]
+    assert (shown(archived), archived.skipped) == (shown(plain), {})
+
+
 def test_fer2013_lists_broken_rows(tmp_path):
     rows = [
         (7, FACE, "Training"),

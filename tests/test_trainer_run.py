@@ -19,10 +19,12 @@ from edge.bundle import read_bundle
 from edge.emotions import Classifier
 from edge.litert import Network
 from tests.parts.trainer_faces import draw_ck48, draw_ferplus, votes_for, write_config
+from tests.parts.trainer_models import write_model
 from trainer.cli import main
 from trainer.config import load_config
 from trainer.data.datasets import LABELS
 from trainer.data.readers.ferplus import read_ferplus
+from trainer.training.checkpoints import load_network
 from trainer.training.run_folder import occupied, record
 
 COMMAND = [sys.executable, "-c", "from trainer.cli import main; main()"]
@@ -254,6 +256,12 @@ def test_margins_prints_both_grids(finished):
     assert "4 photographs" in result.stdout
 
 
+def test_margins_are_of_networks_with_the_classes_of_ferplus(finished, tmp_path):
+    other = write_model(tmp_path, labels=LABELS[:2], epochs=1)
+    line = one_line(invoke("margins", other.model, "--data", finished.data, "--faces", 4))
+    assert "knows other classes than FER+" in line
+
+
 def test_dropped_copies_are_listed(tmp_path, finished):
     data = shutil.copytree(finished.data, tmp_path / "data")
     folder = data / "ferplus"
@@ -290,6 +298,19 @@ def test_command_says_nothing_but_its_own(finished, tmp_path):
     assert done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert "nowhere: no such folder" in line
+
+
+def test_the_twin_lies_beside_the_output(finished, tmp_path):
+    """So that several outputs of one run, each adjusted in another way, each have their own."""
+    common = ("--config", finished.config, "--run", finished.run, "--data", finished.data)
+    before = finished.twin.read_bytes()
+    output = tmp_path / "shifted.tflite"
+    result = invoke("train", *common, "--output", output, "--set", "training.logit_shifts={fear: 0.5}")
+    assert result.exit_code == 0, result.output
+    assert finished.twin.read_bytes() == before
+    plain, shifted = (load_network(path).get_weights()[-1] for path in (finished.twin, output.with_suffix(".keras")))
+    np.testing.assert_allclose(shifted - plain, 0.5 * (np.array(LABELS) == "fear"), atol=1e-6)
+    assert "name a .tflite file" in invoke("train", *common, "--output", tmp_path / "x.keras").stderr
 
 
 def test_ship_writes_model_and_twin_where_evaluate_finds_them(finished, tmp_path, monkeypatch):

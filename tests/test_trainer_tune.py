@@ -21,10 +21,12 @@ from tests.parts import eventually, free_port
 from tests.parts.child import Child
 from tests.parts.ray_node import ENVIRONMENT as RAY
 from tests.parts.ray_node import RayNode, alive, descendants
-from tests.parts.trainer_faces import draw_ferplus, write_config
+from tests.parts.trainer_faces import TINY, draw_ferplus, drawn_samples, write_config
 from trainer.cli import main
 from trainer.config import Config, changed, load_config
+from trainer.search.local_workers import LocalWorkers, _Worker
 from trainer.search.space import SearchError, load_space
+from trainer.search.trial import Died
 
 RATE = "training.learning_rate"
 EPOCHS = 4
@@ -115,6 +117,14 @@ class Tune(Child):
         ({"space": {"training.rate": {"low": 1, "high": 2}}}, ["training.rate", "no such key"]),
         ({"space": {"seed": {"low": 1, "high": 2}}}, ["seed cannot be searched", "augmentation"]),
         ({"space": {"training.epochs": {"low": 1, "high": 9}}}, ["training.epochs cannot be searched"]),
+        (
+            {"space": {"training.logit_adjustment": {"low": 0, "high": 1}}},
+            ["training.logit_adjustment cannot be searched", "adjustments"],
+        ),
+        (
+            {"space": {"training.logit_shifts.fear": {"low": 0, "high": 1}}},
+            ["training.logit_shifts.fear cannot be searched"],
+        ),
         ({"space": {RATE: {"low": 0.1, "high": 0.001}}}, [RATE, "low must be less than high"]),
         ({"space": {RATE: {"low": 0, "high": 0.1, "log": True}}}, [RATE, "above 0"]),
         ({"space": {RATE: {"low": 0.001}}}, [RATE, "either low and high or choices"]),
@@ -232,6 +242,17 @@ def test_finished_search_is_shown_again_without_training(searched, monkeypatch):
     again = invoke(searched.command)
     assert again.exit_code == 0, again.output
     assert again.stdout == searched.result.stdout
+
+
+def test_a_process_that_dies_as_it_loads_is_told_of(tmp_path, monkeypatch):
+    """Instead of starting one after the other for ever."""
+    monkeypatch.setattr(_Worker, "accepts", lambda *_: False)
+    workers = LocalWorkers(1, drawn_samples(1), drawn_samples(1), tmp_path / "log")
+    workers.start(7, Config.model_validate(TINY), tmp_path / "run")
+    (event,) = workers.wait()
+    assert isinstance(event, Died)
+    assert event.number == 7
+    workers.close()
 
 
 def test_what_a_search_must_not_do_is_told_in_one_line(searched, tmp_path, drawn, monkeypatch):

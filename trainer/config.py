@@ -149,7 +149,7 @@ class Training(_Finite):
     adjust_below: float = Field(
         default=1, gt=0, le=1, description="share of a class, of those that are adjusted; 1: all are, as in the paper"
     )
-    logit_shifts: dict[str, float] = Field(
+    logit_shifts: dict[str, Annotated[float, Field(ge=-20, le=20)]] = Field(
         default={}, description="class → what is finally added to its logit, beside the adjustment; for single classes"
     )
     average_momentum: float = Field(

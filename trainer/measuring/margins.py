@@ -17,7 +17,7 @@ from edge.emotions import Classifier
 from edge.faces import CropRule, crop
 from trainer.data.alignment import landmarks_of
 from trainer.data.augment import plain_crops
-from trainer.data.datasets import without_leaks
+from trainer.data.datasets import DataError, without_leaks
 from trainer.data.photographs import photographs
 from trainer.data.readers.ferplus import read_ferplus
 from trainer.measuring.on_photographs import face_of
@@ -61,11 +61,13 @@ def measure(model: Path, data: Path, cache: Path, count: int, seed: int) -> Marg
 
     Raises:
         BundleError: the model file cannot be used.
-        DataError: FER+ is missing or broken.
+        DataError: FER+ is missing or broken, or has other classes.
     """
     bundle = read_bundle(model)
     rules = grid(bundle.info.crop.rule())
     faces = without_leaks(read_ferplus(data)).validation
+    if bundle.info.labels != faces.labels:
+        raise DataError(f"{model}: knows other classes than FER+, on whose faces crops are compared")
     landmarks = landmarks_of(faces.images, cache, "FER+ validation")
     eight = most_voted(faces)
     faces, landmarks, truth = faces.subset(eight.rows), landmarks[eight.rows], eight.truth

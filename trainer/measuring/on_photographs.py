@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +18,7 @@ from rich.progress import track
 from rich.table import Table
 
 from edge.bundle import read_bundle
-from edge.classify import PictureClassifier, Portrait
+from edge.classify import ImageError, PictureClassifier, Portrait, read_image
 from edge.detector import Detector
 from edge.faces import Face
 from trainer.data.datasets import DataError, without_leaks
@@ -173,11 +175,10 @@ def read_grounds(folder: Path, detector: Callable[[Image], Sequence[Face]]) -> l
 
 
 def _frames(path: Path) -> Iterator[Image]:
-    picture = cv2.imread(str(path))
-    if picture is not None:
-        yield np.asarray(picture, np.uint8)
+    with suppress(ImageError):
+        yield read_image(path)
         return
-    clip = cv2.VideoCapture(str(path))
+    clip = cv2.VideoCapture(os.fsencode(path).decode(errors="replace"))  # other names end the process in OpenCV
     number = 0
     while clip.grab():
         if number % EVERY == 0:

@@ -106,6 +106,8 @@ class Peer:
             raise PeerError(f"{self.path}: input {shape}, expected (1, height, width, 1 or 3)")
         if shape[3] == 1 and wanted.colour != "grey":
             raise PeerError(f"{self.path}: takes one channel, its description says {wanted.colour}; set colour: grey")
+        if shape[3] == 1 and (isinstance(wanted.scale, tuple) or isinstance(wanted.offset, tuple)):
+            raise PeerError(f"{self.path}: takes one channel, its description has three of scale or offset; leave one")
         answered = tuple(int(n) for n in outputs[0]["shape"])
         if answered != (1, len(wanted.labels)):
             raise PeerError(f"{self.path}: answers {answered}, its description has {len(wanted.labels)} labels")

@@ -32,6 +32,7 @@ class LocalWorkers:
         self._samples = train, validation
         self._idle: list[_Worker] = []
         self._busy: dict[int, _Worker] = {}
+        self._stillborn: list[Event] = []
 
     def slots(self) -> int:
         """Return how many trials can be trained at a time."""
@@ -40,13 +41,23 @@ class LocalWorkers:
     def start(self, number: int, config: Config, run: Path) -> None:
         """Begin a trial, or go on with it if its run folder has a checkpoint."""
         threads = max(1, (os.cpu_count() or 1) // self._jobs)
-        while number not in self._busy:
-            worker = self._idle.pop() if self._idle else _Worker(self._samples, threads, self._log)
+        while self._idle:
+            worker = self._idle.pop()
             if worker.accepts(number, config, run):
                 self._busy[number] = worker
+                return
+            worker.end()
+        worker = _Worker(self._samples, threads, self._log)
+        if worker.accepts(number, config, run):
+            self._busy[number] = worker
+        else:
+            self._stillborn.append(self._died(number, worker))
 
     def wait(self) -> list[Event]:
         """Wait until trials have something to say, and return it."""
+        if self._stillborn:
+            events, self._stillborn = self._stillborn, []
+            return events
         ready = wait([worker.connection for worker in self._busy.values()])
         return [self._heard(number, worker) for number, worker in [*self._busy.items()] if worker.connection in ready]
 
@@ -60,12 +71,15 @@ class LocalWorkers:
             message = worker.connection.recv()
         except GONE:
             del self._busy[number]
-            return Died(number, f"its process {worker.fate()}; {self._log} has its last words")
+            return self._died(number, worker)
         if isinstance(message, tuple):
             epoch, accuracy = message
             return Epoch(number, epoch, accuracy, worker.answer)
         self._idle.append(self._busy.pop(number))
         return Done(number, message) if isinstance(message, Outcome) else Refused(number, message)
+
+    def _died(self, number: int, worker: _Worker) -> Died:
+        return Died(number, f"its process {worker.fate()}; {self._log} has its last words")
 
 
 class _Worker:
@@ -86,7 +100,6 @@ class _Worker:
         try:
             self.connection.send((number, config, run))
         except GONE:
-            self.end()
             return False
         return True
 

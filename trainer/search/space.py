@@ -13,6 +13,7 @@ from edge.section import Section
 from edge.strict_yaml import StrictYamlError, read
 from trainer import TrainerError
 from trainer.config import Config, ConfigError, changed, reason
+from trainer.training.run_folder import NOT_LEARNED_FROM
 
 SECTIONS = ("architecture", "training", "augmentation")
 #: How long a trial takes is decided beforehand, in `budget`: else the search finds that longer is better.
@@ -131,6 +132,11 @@ def _check(path: Path, space: SearchSpace, config: Config) -> None:
                 f"{path}: space: {key} cannot be searched; only keys of {', '.join(SECTIONS)}, "
                 f"without {' and '.join(sorted(BUDGET_ONLY))}, can"
             )
+        if _not_felt(key):
+            raise SearchError(
+                f"{path}: space: {key} cannot be searched: epochs are judged without it; choose it afterwards, with "
+                "emotion-trainer adjustments"
+            )
         if key in space.budget:
             raise SearchError(f"{path}: {key} is in budget and in space; leave it in one of them")
         for value in searched.ends():
@@ -141,6 +147,12 @@ def _check(path: Path, space: SearchSpace, config: Config) -> None:
                 "add it, because the search begins there"
             )
     _valid(path, "budget", config, space.budget)
+
+
+def _not_felt(key: str) -> bool:
+    """Tell whether the accuracy that a trial reports does not depend on a key."""
+    section, _, name = key.partition(".")
+    return section == "training" and name.split(".")[0] in NOT_LEARNED_FROM["training"]
 
 
 def _valid(path: Path, part: str, config: Config, changes: Mapping[str, Value]) -> None:

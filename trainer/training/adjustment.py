@@ -38,7 +38,7 @@ def shifts(labels: Sequence[str], by_class: Mapping[str, float]) -> Floats:
         DataError: a name is none of the labels.
     """
     if unknown := sorted(set(by_class) - set(labels)):
-        raise DataError(f"training.logit_shifts: {', '.join(unknown)}: no such class; there are {', '.join(labels)}")
+        raise DataError(f"{', '.join(unknown)}: no such class to shift the logit of; there are {', '.join(labels)}")
     return np.array([by_class.get(label, 0) for label in labels], np.float32)
 
 

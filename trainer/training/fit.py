@@ -71,7 +71,7 @@ def fit(
     Raises:
         CheckpointError: what lies in `run` is of another configuration, other faces, other teachers or soft labels, or
             began with another network, or it is unreadable, or another process is there.
-        DataError: there are no faces to choose the best epoch on.
+        DataError: there are no faces to choose the best epoch on, or a class whose logit is to be shifted.
         DeviceError: the GPU asked for is not there.
         DistillationError: soft labels or teachers are missing, or do not fit.
         TrainingError: the loss is no number any more.

@@ -83,6 +83,8 @@ SOURCES = {
         _of_hse,
     ),
 }
+#: Channels of what both see.
+COLOURS = 3
 CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)
 #: Faces that the batch-normalisation statistics are taken from.
 FACES = 512
@@ -133,10 +135,12 @@ def adopt(package: Path, config: Config, samples: Samples) -> keras.Model:
 def _take_over(network: keras.Model, layer: keras.layers.Layer, weights: Weights, source: Source) -> Floats:
     """Give a convolution its kernel, and its batch normalisation nothing to do but add what is returned (channels,)."""
     kernel, shift = source.layer(layer.name, weights)
-    if kernel.shape[2] == 3 and layer.kernel.shape[2] == 1:
-        # Theirs sees colours less a mean colour: one grey for all three, and the means into the shift.
+    if kernel.shape[2] == COLOURS:  # the first layer
+        # Theirs sees colours less a mean colour, in a range of its own: the means go into the shift.
         shift = shift + (MEAN - source.mean) / source.scale @ kernel.sum(axis=(0, 1))
-        kernel = kernel.sum(axis=2, keepdims=True) * (DEVIATION / source.scale)
+        kernel = kernel * (DEVIATION / source.scale)
+        if layer.kernel.shape[2] == 1:  # one grey for all three
+            kernel = kernel.sum(axis=2, keepdims=True)
     layer.set_weights([kernel])
     _normalise(network, layer, shift, np.zeros_like(shift), np.ones_like(shift))
     return np.asarray(shift, np.float32)

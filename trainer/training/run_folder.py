@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from trainer import TrainerError, first_line
 from trainer.config import Config
 from trainer.data.datasets import Samples
-from trainer.files import cannot_write, replace_file
+from trainer.files import cannot_write, digest_of, replace_file
 
 LOG = "log.jsonl"
 RECORD = "config.json"
@@ -140,11 +140,9 @@ def record_sources(run: Path, paths: Sequence[Path]) -> None:
         CheckpointError: what lies there was trained with others, or the record is unreadable.
         WriteError: it cannot be written.
     """
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    _check_digest(run / SOURCES, digest.hexdigest(), "soft labels, or another network to start from")
-    replace_file(run / SOURCES, f"{digest.hexdigest()}\n".encode())
+    digest = hashlib.sha256("".join(map(digest_of, paths)).encode()).hexdigest()
+    _check_digest(run / SOURCES, digest, "soft labels, or another network to start from")
+    replace_file(run / SOURCES, f"{digest}\n".encode())
 
 
 def _check_digest(path: Path, digest: str, what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from trainer.config import Config, Crop, load_config
 from trainer.data.augment import plain_crops
 from trainer.data.datasets import Samples
 from trainer.data.inputs import normalise
-from trainer.files import check_writable
+from trainer.files import check_writable, digest_of
 from trainer.training.checkpoints import load_network
 from trainer.training.distil import DistillationError, Floats, SoftLabels, digests, read, write
 from trainer.training.judge import BATCH, logits_of
@@ -48,8 +47,8 @@ class Teacher:
     answer: Callable[[Images], Floats]
 
     def name(self) -> tuple[str, str]:
-        """Return file name and SHA-256."""
-        return self.path.name, hashlib.sha256(self.path.read_bytes()).hexdigest()
+        """Return file name and what `digest_of` says of it."""
+        return self.path.name, digest_of(self.path)
 
 
 def open_teacher(named: str, labels: tuple[str, ...]) -> Teacher:

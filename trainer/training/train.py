@@ -11,6 +11,7 @@ import keras
 
 from trainer.config import Config
 from trainer.files import replace_file
+from trainer.training.adjustment import shifts
 from trainer.training.checkpoints import copy_weights, load_network, save_network
 from trainer.training.fit import fit, ready
 from trainer.training.judge import float32_network
@@ -54,6 +55,7 @@ def train(config: Config, data: Path, outputs: Outputs, cache: Path, teachers: S
     ready(outputs.run, config)
     material = material_of(config, data, cache)
     check_faces(outputs.run, material.train, material.validation)
+    shifts(material.train.faces.labels, config.training.logit_shifts)  # before long work
     _list_dropped(material.prepared.report.dropped, outputs.run)
     if teachers:
         write_soft_labels(outputs.run / SOFT_LABELS, teachers, material.train)

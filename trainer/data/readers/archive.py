@@ -43,7 +43,7 @@ class Content:
         with self.path.open("rb") as file:
             file.seek(self.offset)
             done = 0
-            while (self.size is None or done < self.size) and (line := file.readline()):
+            while line := file.readline(-1 if self.size is None else self.size - done):
                 yield done, line
                 done += len(line)
 

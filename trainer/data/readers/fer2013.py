@@ -27,6 +27,8 @@ CODES = {
     b"6": "neutral",
 }
 SPLITS = {b"Training": "train", b"PublicTest": "validation", b"PrivateTest": "test"}
+#: What may stand around the value of a cell.
+AROUND = b'" \t\r\n'
 COLUMNS = ("emotion", "pixels", "Usage")
 
 
@@ -102,8 +104,8 @@ def _item(line: bytes, where: str, order: tuple[int, ...], table: Content, offse
     if len(cells) <= max(order):
         return None
     code, pixels, usage = (cells[column] for column in order)
-    label = CODES.get(code.strip())
-    split = SPLITS.get(usage.strip())
+    label = CODES.get(code.strip(AROUND))
+    split = SPLITS.get(usage.strip(AROUND))
     if label is None or split is None:
         return None
     return Item(where, table.part(offset + line.index(pixels), len(pixels)), one_hot(LABELS, label), split=split)

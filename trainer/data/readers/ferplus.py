@@ -82,7 +82,10 @@ def learned(votes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 def _rows(found: Listing, folder: str) -> list[list[str]]:
     table = f"{folder}/label.csv"
-    rows = list(csv.reader(io.StringIO(found.text(table))))
+    try:
+        rows = list(csv.reader(io.StringIO(found.text(table))))
+    except csv.Error as error:  # such as an unpaired quote, which makes one cell of all that follows
+        raise DataError(f"{found.location}: {table}: {error}; copy the table again") from None
     for number, row in enumerate(rows, start=1):
         where = f"{found.location}: {table}:{number}"
         if len(row) != 2 + len(COLUMNS):
