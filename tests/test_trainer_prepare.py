@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import tarfile
-import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from edge.bundle import read_bundle
 from edge.detector import Detector
 from edge.emotions import Classifier
 from edge.faces import CropRule, crop
+from tests.parts import eventually
 from tests.parts.samples import portrait
 from tests.parts.trainer_faces import (
     draw,
@@ -443,10 +444,14 @@ def test_killed_preparation_goes_on_where_it_was(tmp_path):
         start_new_session=True,
     )
     cache = folder / ".cache/prepared"
-    wait_for(lambda: len(chunks(cache)) >= 1, process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    wait_for(lambda: not alive(process.pid))  # the workers have noticed
+    try:
+        eventually(lambda: chunks(cache) or process.poll() is not None, 120, "chunk")
+        process.kill()
+        process.wait()
+        eventually(lambda: not alive(process.pid), 120, "end of the workers, who have noticed")
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     interrupted = chunks(cache)
     assert 1 <= len(interrupted) < 6
 
@@ -470,14 +475,6 @@ def alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
-
-
-def wait_for(condition: Any, process: subprocess.Popen[bytes] | None = None) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        assert process is None or process.poll() is None
-        time.sleep(0.02)
 
 
 def test_full_disk_is_told_in_one_line_and_leaves_no_debris(tmp_path):

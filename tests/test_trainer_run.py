@@ -3,10 +3,8 @@
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,8 @@ from click.testing import CliRunner, Result
 from edge.bundle import read_bundle
 from edge.emotions import Classifier
 from edge.litert import Network
+from tests.parts import eventually
+from tests.parts.child import Child
 from tests.parts.trainer_faces import draw_ck48, draw_ferplus, votes_for, write_config
 from tests.parts.trainer_models import write_model
 from trainer.cli import main
@@ -137,19 +137,25 @@ def test_input_takes_every_grey_level_whatever_it_is_calibrated_on():
     assert network.inputs[0]["quantization"] == (1 / 128, 0)
 
 
-def test_killed_run_ends_in_the_same_file(finished, tmp_path):
+#: Trains up to the end of its third epoch and then waits to be killed.
+STANDS_STILL = """
+import time
+from trainer.training import curves
+curves.go_on = lambda run, entry: time.sleep(600) if entry["epoch"] == 3 else None
+from trainer.cli import main; main()
+"""
+
+
+def test_killed_run_ends_in_the_same_file(finished, parts, tmp_path):
     run = tmp_path / "run"
-    command = [*COMMAND, "train", "--config", finished.config, "--data", finished.data, "--run", run]
-    process = subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 200
-    while len(epochs(run)) < 3:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    arguments = ["train", "--config", str(finished.config), "--data", str(finished.data), "--run", str(run)]
+    child = parts.start(Child([sys.executable, "-c", STANDS_STILL, *arguments], tmp_path, ENVIRONMENT))
+    eventually(lambda: len(epochs(run)) == 3 or not child.running, 200, "third epoch", child.tail)
+    assert child.running, child.tail()
+    child.kill()
     interrupted = epochs(run)
-    assert len(interrupted) < 8
+    assert len(interrupted) == 3
+    command = [*COMMAND, *arguments]
     assert not (run / "tiny.tflite").exists()
 
     # In a third process, after one that trained it in one go: nothing carries over into the file.
