@@ -175,6 +175,10 @@ class Outbox:
             unwritten = [*self._ready.values(), *self._writing, *self._incoming]
             return sum(entry.row is None for entry in unwritten)
 
+    def stopped(self) -> bool:
+        """Tell whether the file is free after a `stop`."""
+        return not self._thread.is_alive()
+
     def number(self, camera: str) -> int:
         """Return the number of a camera's next event; (`epoch`, number) never goes back."""
         with self._changed:

@@ -406,8 +406,11 @@ class Service:
         for camera in self._cameras:
             camera.stop()
         waiting = self._publisher.stop(STOP_BROKER)
+        lost = self._outbox.stop(STOP_OUTBOX)
+        until = time.monotonic() + HAND_OVER
         # A successor needs the file: were a slow disk to keep it, nothing would go on.
-        lost = self._outbox.stop(STOP_OUTBOX if self.successor is None else HAND_OVER)
+        while self.successor and not self._outbox.stopped() and time.monotonic() < until and not self._stop_asked(0.1):
+            lost = self._outbox.stop(0.1)
         if lost:
             self._metrics.events_dropped["stopped"].inc(lost)
             log.warning("stopped with %d messages neither delivered nor on the disk; they are lost", lost)

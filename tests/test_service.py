@@ -18,7 +18,7 @@ from edge.http import HttpError
 from edge.outbox import Outbox
 from edge.service import Service
 from edge.settings import Settings, SettingsError
-from edge.store import OutboxBusyError
+from edge.store import OutboxBusyError, Store
 from tests.parts import HOST, eventually, free_port
 from tests.parts.broker import Mosquitto
 from tests.parts.camera import FakeCamera, silent
@@ -67,6 +67,25 @@ def test_ends_with_its_files_and_every_event_of_theirs_is_delivered(tmp_path, br
     assert [event["id"] for event in received] == [event.id for event in published]
     kinds = [event["type"] for event in received]
     assert (kinds.count("start"), kinds.count("end")) == (len(visits), len(visits))
+
+
+def test_a_new_start_waits_for_a_disk_that_is_slow_to_let_go_of_the_outbox(broker, tmp_path, monkeypatch):
+    content = {**settings_for(broker, cam=NOWHERE), "outbox": {"path": str(tmp_path / "outbox.db")}}
+    other = Settings.model_validate({**content, "node": "other"})
+    daemon = Service(Settings.model_validate(content), reread=lambda: other)
+    commit = Store.commit
+
+    def slow(store, changes):
+        time.sleep(1.5)
+        commit(store, changes)
+
+    monkeypatch.setattr(Store, "commit", slow)
+    monkeypatch.setattr("edge.service.STOP_OUTBOX", 0.1)
+    when(daemon._publisher.connected.is_set, signal.SIGHUP)
+    daemon.run()
+    assert daemon.successor is not None
+    when(daemon.successor._publisher.connected.is_set, signal.SIGTERM)
+    assert daemon.successor.run() == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
