@@ -118,9 +118,10 @@ class Capture:
     def check(self, now: float) -> bool:
         """Replace the thread if it is dead, or inside one call of its source for too long; tells whether it did."""
         reader = self._reader
+        alive = reader is not None and reader.is_alive()  # first: one that has finished says so before it ends
         if reader is None or self._stopped.is_set() or self.finished.is_set():
             return False
-        if not reader.is_alive():
+        if not alive:
             # A file goes on with the same source, whose media time does not go back.
             source = self._factory(self._settings, self._stopped) if reader.source.live else reader.source
             self._read(source, _Loss(CaptureError("timeout", "the capture thread died; it starts again"), 1))

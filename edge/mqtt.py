@@ -387,7 +387,7 @@ class Publisher:
             try:
                 self._tls = tls_context(self._settings.tls)  # anew, for certificates are renewed
             except SettingsError as error:
-                self._complain(f"broker: {error}; going on with those read before")
+                self._say_seldom(f"broker: {error}; going on with those read before")
         client = make_client(self._settings, f"emotion-edge-{self._node}", protocol, self._tls)
         marks = marked(PacketTypes.WILLMESSAGE, self._run_name) if protocol is MQTTProtocolVersion.MQTTv5 else None
         client.on_socket_open = self._stay_away

@@ -50,6 +50,8 @@ PAGE = 512
 MEMORY = 8 << 20
 #: Whether that is so many bytes is looked at with every so many messages: adding up takes a while.
 LOOK = 256
+#: The highest row of a file that was not read to its end.
+UNKNOWN = 1 << 62
 #: A commit that takes longer than this is no progress, seconds.
 STUCK = 30.0
 
@@ -113,7 +115,7 @@ class Outbox:
         self._highest = self._loaded = 0
         # The file is given up, and what it held is in memory, to be written anew.
         self._all_in_memory = False
-        self._keep_events = True
+        self._keep_events, self._to_erase = True, False
         self._store: Store | None = None
         self._lock: Lock | None = None
         self._problem = ""
@@ -177,7 +179,11 @@ class Outbox:
 
     def stopped(self) -> bool:
         """Tell whether the file is free after a `stop`."""
-        return not self._thread.is_alive()
+        if self._thread.is_alive():
+            return False
+        if self._lock is not None:
+            self._lock.release()
+        return True
 
     def number(self, camera: str) -> int:
         """Return the number of a camera's next event; (`epoch`, number) never goes back."""
@@ -508,11 +514,13 @@ class Outbox:
 
     def _take_in(self, rows: list[Row]) -> None:
         """Queue messages of the file, those that may still be delivered; under self._changed."""
+        # What was made while the file could not be written was offered before it was in there.
+        gone = set(self._next_changes.remove)
         for row in rows:
             if not self._wanted(row):
                 self._next_changes.remove.append(row.row)
                 self._count, self._bytes = self._count - 1, self._bytes - row.message.size
-            elif row.message.id not in self._ready:  # it was not made while the file could not be written
+            elif row.row not in gone and row.message.id not in self._ready:
                 self._ready[row.message.id] = _Entry(row.message, row.made, row.row)
 
     def _left(self) -> bool:
@@ -538,7 +546,7 @@ class Outbox:
         try:
             self._begin_epoch(store.meta())
             store.write_meta({"epoch": self.epoch, "closed": False, "numbers": {}})
-            if self._thread.ident is not None and not self._keep_events:  # what could not be deleted at the start
+            if self._to_erase:
                 self._erase_events(store)
             count, size, highest = store.totals(self._loaded)
             stale = [row for row, _ in store.sizes(0)] if self._all_in_memory else []
@@ -615,26 +623,27 @@ class Outbox:
         assert self._path is not None  # noqa: S101 - for mypy
         remains = Remains(self._path)
         self._begin_epoch_of(remains)
-        count, size, highest = remains.totals()
+        count, size = remains.totals()
         with self._changed:
-            self._highest = highest
+            self._highest = UNKNOWN
             self._count, self._bytes = self._count + count, self._bytes + size
             self._orphans.update(remains.faces())
         remains.close()
         self._read_on_without_writing()
 
     def _read_on_without_writing(self) -> None:
-        """Bring the next messages into memory, as `_read_on` does."""
+        """Bring the next messages into memory, as `_read_on` does; what cannot be read is found when it is opened."""
         assert self._path is not None  # noqa: S101 - for mypy
         if not self._wants_more():
             return
         remains = Remains(self._path)
-        rows = list(itertools.islice(remains.rows(self._loaded), PAGE))
+        rows = list(itertools.islice(remains.rows(self._loaded), PAGE)) if remains.current else []
         remains.close()
         with self._changed:
             self._take_in(rows)
-            self._loaded = rows[-1].row if len(rows) == PAGE else self._highest
-            if self._loaded == self._highest:
+            self._loaded = rows[-1].row if rows else self._loaded
+            if len(rows) < PAGE:
+                self._highest = self._loaded
                 self._recount()
             self._changed.notify_all()
 
@@ -675,14 +684,18 @@ class Outbox:
             for queue in (self._ready, waiting := OrderedDict((e.message.id, e) for e in self._incoming)):
                 for entry in [entry for entry in queue.values() if entry.message.kind == "event"]:
                     del queue[entry.message.id]
+            gone = [entry for entry in self._incoming if entry.message.id not in waiting]
+            self._count -= len(gone)
+            self._bytes -= sum(entry.message.size for entry in gone)
             self._incoming = list(waiting.values())
-            self._recount()
         try:
             if self._store is not None:
                 self._erase_events(self._store)
                 count, size, self._highest = self._store.totals()
+                self._recount()
                 self._count, self._bytes, self._faces = self._count + count, self._bytes + size, set()
             else:  # what is in it once it is opened
+                self._to_erase = True
                 remove_damaged(self._path)
         except FAULTS as error:  # what is still there is not delivered
             with self._changed:
@@ -694,6 +707,7 @@ class Outbox:
         store.forget("event")
         store.erase()
         remove_damaged(self._path)
+        self._to_erase = False
 
     def _end_faces(self) -> None:
         """End the faces that an earlier run left open: nobody knows when they left, only what was last said of them."""

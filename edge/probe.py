@@ -200,8 +200,9 @@ def _explain_http(settings: CameraSettings, where: str) -> CaptureError | None:
     if refused is not None:
         return refused
     if 300 <= said.status < 400 and said.location:  # which FFmpeg would have followed if it could
-        there = urljoin(settings.source, said.location)
-        return CaptureError("refused", f"{where}: sends us to {shown(there)}; name that address if it is the camera's")
+        there = urlsplit(urljoin(settings.source, said.location))
+        address = shown(there._replace(netloc=there.netloc.rpartition("@")[2]).geturl())
+        return CaptureError("refused", f"{where}: sends us to {address}; name that address if it is the camera's")
     kind = said.kind.partition(";")[0] or "nothing"
     if not kind.startswith(("multipart/", "video/", "image/", "application/")):
         return CaptureError("unreadable", f"{where}: gives {kind}, no video; check the path")

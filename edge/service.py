@@ -262,7 +262,7 @@ class Service:
             trial.stop()
         successor = Service(new, self._published, self._reread, self._config)
         successor._stopping, successor._signals = self._stopping, self._signals  # a signal in between is for it too
-        if new.outbox.path.resolve() != self._settings.outbox.path.resolve():
+        if not self._same_outbox(successor):
             _refuse_unwritable(new.outbox.path)
             successor._outbox.claim()
         if new.log != self._settings.log:
@@ -407,10 +407,9 @@ class Service:
             camera.stop()
         waiting = self._publisher.stop(STOP_BROKER)
         lost = self._outbox.stop(STOP_OUTBOX)
-        until = time.monotonic() + HAND_OVER
-        # A successor needs the file: were a slow disk to keep it, nothing would go on.
-        while self.successor and not self._outbox.stopped() and time.monotonic() < until and not self._stop_asked(0.1):
-            lost = self._outbox.stop(0.1)
+        if self.successor is not None and self._same_outbox(self.successor):
+            self._hand_over()
+            lost = self._outbox.stop(0)
         if lost:
             self._metrics.events_dropped["stopped"].inc(lost)
             log.warning("stopped with %d messages neither delivered nor on the disk; they are lost", lost)
@@ -418,6 +417,18 @@ class Service:
             log.warning("stopped with %d messages that no broker took; kept for the next start", waiting - lost)
         self._http.stop()
         log.info("stopped")
+
+    def _same_outbox(self, other: Service) -> bool:
+        return other._settings.outbox.path.resolve() == self._settings.outbox.path.resolve()
+
+    def _hand_over(self) -> None:
+        """Wait until a slow disk lets go of the outbox, without which the successor could not run; none if it ends."""
+        until = time.monotonic() + HAND_OVER
+        while not self._outbox.stopped() and time.monotonic() < until:
+            systemd.notify(WATCHDOG=1)
+            if self._stop_asked(0.1):
+                self.successor = None
+                return
 
     def _ready(self) -> bool:
         return self._publisher.connected.is_set() and not self._stopping.is_set()

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Literal, Protocol
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import MQTTProtocolVersion
+from paho.mqtt.enums import MessageState, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -217,8 +217,8 @@ class Session:
         """Say goodbye, so that the last will stays unsaid, and end paho's thread.
 
         Args:
-            for_good: no connection follows. If the broker has not taken our last status then, behind all that was under
-                way, it gets no goodbye: the last will must say that we are gone.
+            for_good: no connection follows. If our last status is still in line behind messages that the broker does
+                not acknowledge, it gets no goodbye: the last will must say that we are gone.
         """
         self._closing = True
         # A socket that is closed with something unread resets the connection, and the broker can lose the goodbye to
@@ -226,20 +226,24 @@ class Session:
         if self._subscribed and self.accepted and not self.gone.is_set():
             self.client.unsubscribe(self._subscribed)
             self._silent.wait(SILENCE)
-        self.settle()
         if for_good and self._status_waits():
             self._hang_up()
         self.client.disconnect()
         self.client.loop_stop()
 
     def _status_waits(self) -> bool:
+        """Tell whether a status was not sent yet, because so much is under way."""
         with self._lock:
-            return any(topic == self._status for _, topic in self._others.values())
+            numbers = [number for number, (_, topic) in self._others.items() if topic == self._status]
+        waiting = [self.client._out_messages.get(number) for number in numbers]
+        return any(message is not None and message.state == MessageState.MQTT_MS_QUEUED for message in waiting)
 
     def _hang_up(self) -> None:
-        connection = self.client.socket()
-        with contextlib.suppress(OSError, AttributeError):  # it is closed already
-            connection.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]
+        """End the connection without a word."""
+        connection: Any = self.client.socket()
+        connection = getattr(connection, "_socket", connection)  # that below paho's websockets
+        with contextlib.suppress(OSError, TypeError):  # there is none any more
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # an SSLSocket's own would take it from paho's thread
 
     def _fits(self, size: int) -> bool:
         return size + OVERHEAD <= self._largest

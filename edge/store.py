@@ -343,7 +343,7 @@ def is_foreign(path: Path) -> bool:
 
 
 def _has_other_tables(path: Path) -> bool:
-    connection = _connect_to_read(path)
+    connection, _ = _connect_to_read(path)
     if connection is None:  # too damaged to tell
         return False
     with contextlib.suppress(*FAULTS), contextlib.closing(connection):
@@ -365,10 +365,11 @@ class Remains:
 
     Attributes:
         readable: whether it could be opened at all.
+        current: whether what can be read includes its log; without that it is what once was.
     """
 
     def __init__(self, path: Path) -> None:
-        self._connection = _connect_to_read(path)
+        self._connection, self.current = _connect_to_read(path)
         self.readable = self._connection is not None
 
     def sound(self) -> bool:
@@ -394,11 +395,11 @@ class Remains:
                 found.update(self._connection.execute("SELECT face, event FROM faces"))
         return found
 
-    def totals(self) -> tuple[int, int, int]:
-        """Return how many messages wait, their bytes and the highest row, as far as they can be read."""
+    def totals(self) -> tuple[int, int]:
+        """Return how many messages wait, and their bytes; nothing if that cannot be read."""
         with contextlib.suppress(*FAULTS, TypeError, ValueError):
-            return _totals(self._connection, 0) if self._connection else (0, 0, 0)
-        return 0, 0, 0
+            return _totals(self._connection, 0)[:2] if self._connection else (0, 0)
+        return 0, 0
 
     def rows(self, after: int = 0) -> Iterator[Row]:
         """Yield in order every message behind a row whose page can be read and whose checksum is right."""
@@ -462,9 +463,9 @@ def _connect(uri: str) -> sqlite3.Connection:
     return connection
 
 
-def _connect_to_read(path: Path) -> sqlite3.Connection | None:
-    """Open a file without writing; without its log where even that would have to be written."""
-    for mode in ("mode=ro", "mode=ro&immutable=1"):
+def _connect_to_read(path: Path) -> tuple[sqlite3.Connection | None, bool]:
+    """Open a file without writing; without its log where even that would have to be written, and tell so."""
+    for mode, with_log in (("mode=ro", True), ("mode=ro&immutable=1", False)):
         with contextlib.suppress(*FAULTS):
             connection = _connect(f"{path.absolute().as_uri()}?{mode}")
             try:
@@ -472,8 +473,9 @@ def _connect_to_read(path: Path) -> sqlite3.Connection | None:
             except FAULTS:
                 connection.close()
             else:
-                return connection
-    return None
+                wal = path.with_name(f"{path.name}-wal")
+                return connection, with_log or not (wal.exists() and wal.stat().st_size)
+    return None, False
 
 
 def _meta(connection: sqlite3.Connection) -> dict[str, Any]:

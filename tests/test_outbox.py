@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edge.outbox
+import edge.store
 from edge.events import decode_event
 from edge.outbox import Outbox
 from edge.store import ForeignFileError, Message, OutboxBusyError, Remains, Store
@@ -840,7 +841,7 @@ def test_memory_is_bounded_and_the_file_kept_while_the_disk_is_full_from_the_sta
     outbox.put(end(seq) for seq in range(150, 950))
     assert len(outbox._incoming) + len(outbox._ready) <= 10 + edge.outbox.LOOK + edge.outbox.PAGE
     received = []
-    while (message := outbox.offer(0.5)) is not None:
+    while (message := outbox.offer(5)) is not None:
         received.append(decode_event(message.payload).seq)
         outbox.acknowledge(message.id)
     assert received[:50] == list(range(100, 150))
@@ -848,6 +849,71 @@ def test_memory_is_bounded_and_the_file_kept_while_the_disk_is_full_from_the_sta
     assert received[-1] == 949
     assert told.dropped == {"overflow": 850 - len(received)}
     mended.set()
+
+
+@pytest.mark.usefixtures("backlog")
+def test_a_file_that_cannot_even_be_read_for_a_moment_is_delivered_once_it_can(start, told, monkeypatch):
+    monkeypatch.setattr(edge.outbox, "RETRY", 0.05)
+    monkeypatch.setattr(edge.outbox, "PAGE", 8)
+    outbox = start()
+    assert delivered(outbox, 1) == [100]
+    with monkeypatch.context() as gone:
+        for broken in ("__init__", "load", "commit"):
+            gone.setattr(Store, broken, failed)
+        gone.setattr(Remains, "rows", lambda *_: iter(()))
+        outbox.put([end(150)])
+        eventually(outbox.problem, 30, "problem")
+        received = []
+        while (message := outbox.offer(1)) is not None:
+            received.append(decode_event(message.payload).seq)
+            outbox.acknowledge(message.id)
+        assert len(outbox) >= 0
+    eventually(lambda: not outbox.problem(), 30, "recovery")
+    received += delivered(outbox, 50 - len(received))
+    assert sorted(received) == list(range(101, 151))
+    assert told.dropped == {}
+    assert (len(outbox), outbox.bytes()) == (0, 0)
+
+
+def failed(*_):
+    raise sqlite3.OperationalError("disk I/O error")
+
+
+@pytest.mark.usefixtures("backlog")
+def test_what_a_file_once_was_is_not_delivered_in_place_of_what_it_is(start, told, mended, monkeypatch):
+    """Where its log cannot be read, rows that were delivered since look as if they waited."""
+    connect = edge.store._connect_to_read
+    monkeypatch.setattr(edge.store, "_connect_to_read", lambda path: (connect(path)[0], False))
+    outbox = start()
+    outbox.put([end(150)])
+    assert delivered(outbox, 1) == [150]
+    mended.set()
+    assert delivered(outbox, 50) == list(range(100, 150))
+    assert told.dropped == {}
+    assert (len(outbox), outbox.bytes()) == (0, 0)
+
+
+def test_the_count_is_right_where_events_may_not_be_kept_and_the_disk_is_full(path, mended):
+    mended.set()
+    outbox = Outbox(path)
+    outbox.start()
+    for number in range(40):
+        outbox.put_message(Message(f"s{number}", "camera", "summary", b"{}"))
+        outbox.put([end(number)])
+    committed(outbox)
+    outbox.stop(30)
+    mended.clear()
+    again = Outbox(path)
+    again.start(keep_events=False)
+    assert 40 <= len(again) <= 80
+    received = []
+    while (message := again.offer(1)) is not None:
+        received.append(message.id)
+        assert len(again) >= 40 - len(received)
+        again.acknowledge(message.id)
+    assert received == [f"s{number}" for number in range(40)]
+    assert (len(again), again.bytes()) == (0, 0)
+    again.stop(30)
 
 
 def test_what_may_not_be_kept_is_deleted_as_soon_as_the_disk_allows(path, mended):

@@ -88,6 +88,31 @@ def test_a_new_start_waits_for_a_disk_that_is_slow_to_let_go_of_the_outbox(broke
     assert daemon.successor.run() == 0
 
 
+def test_a_signal_while_a_new_start_waits_for_the_disk_ends_it(broker, tmp_path, monkeypatch):
+    content = {**settings_for(broker, cam=NOWHERE), "outbox": {"path": str(tmp_path / "outbox.db")}}
+    other = Settings.model_validate({**content, "node": "other"})
+    daemon = Service(Settings.model_validate(content), reread=lambda: other)
+    let_go, handed_over = threading.Event(), threading.Event()
+    commit, hand_over = Store.commit, Service._hand_over
+
+    def slow(store, changes):
+        let_go.wait(60)
+        commit(store, changes)
+
+    def noted(service):
+        handed_over.set()
+        hand_over(service)
+
+    monkeypatch.setattr(Store, "commit", slow)
+    monkeypatch.setattr(Service, "_hand_over", noted)
+    monkeypatch.setattr("edge.service.STOP_OUTBOX", 0.1)
+    when(daemon._publisher.connected.is_set, signal.SIGHUP)
+    when(handed_over.is_set, signal.SIGTERM)
+    assert daemon.run() == 0
+    let_go.set()
+    assert daemon.successor is None
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_with_success(broker, caplog, number):
     daemon = service(broker, cam=NOWHERE)

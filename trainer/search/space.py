@@ -134,8 +134,8 @@ def _check(path: Path, space: SearchSpace, config: Config) -> None:
             )
         if _not_felt(key):
             raise SearchError(
-                f"{path}: space: {key} cannot be searched: epochs are judged without it; choose it afterwards, with "
-                "emotion-trainer adjustments"
+                f"{path}: space: {key} cannot be searched: trials are judged without it; emotion-trainer adjustments "
+                "helps to choose logit_… afterwards"
             )
         if key in space.budget:
             raise SearchError(f"{path}: {key} is in budget and in space; leave it in one of them")
