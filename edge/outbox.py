@@ -641,7 +641,8 @@ class Outbox:
         remains.close()
         with self._changed:
             self._take_in(rows)
-            self._loaded = rows[-1].row if rows else self._loaded
+            if rows:
+                self._loaded = rows[-1].row
             if len(rows) < PAGE:
                 self._highest = self._loaded
                 self._recount()
@@ -681,13 +682,12 @@ class Outbox:
         self._orphans = {}
         with self._changed:
             self._next_changes.opened = {}
-            for queue in (self._ready, waiting := OrderedDict((e.message.id, e) for e in self._incoming)):
-                for entry in [entry for entry in queue.values() if entry.message.kind == "event"]:
-                    del queue[entry.message.id]
-            gone = [entry for entry in self._incoming if entry.message.id not in waiting]
-            self._count -= len(gone)
-            self._bytes -= sum(entry.message.size for entry in gone)
-            self._incoming = list(waiting.values())
+            events = [each for each in (*self._ready.values(), *self._incoming) if each.message.kind == "event"]
+            for entry in events:
+                self._ready.pop(entry.message.id, None)
+            self._incoming = [entry for entry in self._incoming if entry.message.kind != "event"]
+            self._count -= len(events)
+            self._bytes -= sum(entry.message.size for entry in events)
         try:
             if self._store is not None:
                 self._erase_events(self._store)

@@ -740,20 +740,26 @@ def test_whatever_is_flipped_it_starts_and_delivers_in_order(tmp_path_factory, c
     again.stop(30)
 
 
+def unopenable(monkeypatch, why):
+    """Let no file be opened until the event that is returned is set."""
+    healed, opened = threading.Event(), Store.__init__
+
+    def refuse(store, *arguments):
+        if not healed.is_set():
+            raise sqlite3.OperationalError(why)
+        opened(store, *arguments)
+
+    monkeypatch.setattr(Store, "__init__", refuse)
+    return healed
+
+
 def test_file_that_cannot_be_opened_is_said_and_taken_up_later(start, monkeypatch):
     monkeypatch.setattr(edge.outbox, "RETRY", 0.05)
     outbox = start()
     outbox.put([make_event(1)])
     offered(outbox, 1)
     outbox.stop(30)
-    healed, opened = threading.Event(), Store.__init__
-
-    def read_only(store, *arguments):
-        if not healed.is_set():
-            raise sqlite3.OperationalError("attempt to write a readonly database")
-        opened(store, *arguments)
-
-    monkeypatch.setattr(Store, "__init__", read_only)
+    healed = unopenable(monkeypatch, "attempt to write a readonly database")
     again = start()
     assert again.problem() == "outbox: attempt to write a readonly database"
     assert again.epoch > outbox.epoch
@@ -771,19 +777,11 @@ def test_file_that_cannot_be_opened_is_said_and_taken_up_later(start, monkeypatc
 
 @pytest.fixture
 def mended(monkeypatch):
-    """Let no file be opened until told."""
+    """Let no file be opened until this event is set; memory and pages are small."""
     monkeypatch.setattr(edge.outbox, "RETRY", 0.05)
-    healed, opened = threading.Event(), Store.__init__
-
-    def full(store, *arguments):
-        if not healed.is_set():
-            raise sqlite3.OperationalError("database or disk is full")
-        opened(store, *arguments)
-
-    monkeypatch.setattr(Store, "__init__", full)
     monkeypatch.setattr(edge.outbox, "PAGE", 8)
     monkeypatch.setattr(edge.outbox, "MEMORY", 10 * len(end(100).encode()))
-    return healed
+    return unopenable(monkeypatch, "database or disk is full")
 
 
 @pytest.fixture
