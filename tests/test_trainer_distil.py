@@ -112,6 +112,18 @@ def test_files_count_alike():
     np.testing.assert_allclose(found, (two[0] + two[1]) / 2, atol=2e-3)
 
 
+def test_those_who_are_asked_about_each_face_have_their_share_of_what_is_left(monkeypatch):
+    said = np.random.default_rng(4).dirichlet(np.ones(8), len(SAMPLES)).astype(np.float32)
+    monkeypatch.setattr("trainer.training.distil.read", lambda _: soft_labels(said))
+    labels = SAMPLES.faces.distributions
+    both = Distillation(soft_labels=Path("soft.npz"), teachers=(Path("a.tflite"), Path("b.tflite")), share=0.9)
+    assert both.shares() == pytest.approx((0.3, 0.6))
+    found = taught(labels, SAMPLES.faces, both, both.files())
+    np.testing.assert_allclose(found, 0.1 * labels + 0.3 * said, atol=2e-3)
+    asked = Distillation(teachers=(Path("a.tflite"),), share=0.9)
+    np.testing.assert_allclose(taught(labels, SAMPLES.faces, asked, asked.files()), 0.1 * labels, atol=1e-6)
+
+
 def test_says_how_often_the_teachers_are_right(monkeypatch, capsys):
     right = np.arange(len(SAMPLES)) % 4 > 0
     said = np.where(right, SAMPLES.faces.truth(), (SAMPLES.faces.truth() + 1) % 8)

@@ -171,8 +171,12 @@ def test_a_run_goes_on_with_the_same_teachers_only(tmp_path):
         np.testing.assert_array_equal(one, two)
 
 
-def test_teachers_and_soft_labels_exclude_each_other():
-    with pytest.raises(ConfigError, match="soft_labels and teachers exclude each other"):
-        changed(CONFIG, {"training.distillation.soft_labels": "soft.npz"})
+def test_soft_labels_beside_teachers_are_looked_for(tmp_path):
+    config = changed(CONFIG, {"training.distillation.soft_labels": str(tmp_path / "none.npz")})
+    with pytest.raises(DistillationError, match=r"none\.npz: no such file"):
+        fit(SAMPLES, SAMPLES, config, tmp_path / "run")
+
+
+def test_teachers_of_the_command_line_and_others_exclude_each_other():
     with pytest.raises(ConfigError, match=r"training\.distillation\.teachers: .*leave out the key or --teacher"):
         with_teachers(CONFIG)

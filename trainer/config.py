@@ -104,8 +104,8 @@ class Distillation(_Finite):
     )
     teachers: Annotated[tuple[Path, ...], Field(min_length=1)] | None = Field(
         default=None,
-        description="model files that are asked about each face as it is drawn for training (arXiv:2106.05237), in "
-        "place of soft labels",
+        description="model files that are asked about each face as it is drawn for training (arXiv:2106.05237); each "
+        "counts as much as one file of soft labels",
     )
     calibrated: bool = Field(
         default=True,
@@ -115,11 +115,12 @@ class Distillation(_Finite):
     share: float = Field(default=0.7, ge=0, le=1, description="of the target; the rest are the labels")
     temperature: float = Field(default=1, gt=0, description="softens the teachers' probabilities")
 
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if self.teachers and self.soft_labels:
-            raise ValueError("soft_labels and teachers exclude each other; leave one of them out")
-        return self
+    def shares(self) -> tuple[float, float]:
+        """Return the shares of the target that stored soft labels have, and teachers asked about each face."""
+        asked, stored = len(self.teachers or ()), len(self.files())
+        if not asked:
+            return self.share, 0
+        return self.share * stored / (asked + stored), self.share * asked / (asked + stored)
 
     def files(self) -> tuple[Path, ...]:
         """Return the files of `soft_labels`."""

@@ -122,15 +122,18 @@ def taught(targets: Floats, faces: Faces, settings: Distillation, paths: Sequenc
     """Give the teachers, whose soft labels lie in `paths`, their share of the targets (n, classes).
 
     Each file counts alike, however many teachers' mean it holds. Cross-entropy is linear in the target, so this is the
-    weighted sum of the loss against both. Says how often the teachers are right.
+    weighted sum of the loss against both. The share of teachers who are asked about each face as it is drawn is not in
+    it. Says how often the stored teachers are right.
 
     Raises:
         DistillationError: there are no soft labels, or they do not fit.
     """
+    stored, asked = settings.shares()
+    labels = np.asarray(np.float32(1 - stored - asked) * targets, np.float32)
+    if not paths:
+        return labels
     found = np.mean([lookup(read(path), faces, path) for path in paths], axis=0)
     # If that is hardly more than on validation, they have yet to learn these faces, and hold back whom they teach.
     right = (found.argmax(axis=1) == faces.truth()).mean()
     print(f"soft labels: right about {right:.1%} of the faces they teach")
-    return np.asarray(
-        (1 - settings.share) * targets + settings.share * softened(found, settings.temperature), np.float32
-    )
+    return np.asarray(labels + np.float32(stored) * softened(found, settings.temperature), np.float32)

@@ -186,10 +186,9 @@ def _targets(train: Samples, training: Training, run: Path) -> tuple[Floats, Flo
     labels = train.faces.distributions
     targets = smoothed(labels, training.label_smoothing)
     settings = training.distillation
-    if settings and settings.teachers:
-        targets = (1 - np.float32(settings.share)) * targets
-    elif settings:
-        targets = taught(targets, train.faces, settings, settings.files() or (run / SOFT_LABELS,))
+    if settings:
+        paths = settings.files() or (() if settings.teachers else (run / SOFT_LABELS,))
+        targets = taught(targets, train.faces, settings, paths)
     return targets, class_weights(labels, training.class_weights)
 
 
@@ -205,7 +204,7 @@ def _asked(teachers: ViewTeachers | None, config: Config) -> Asked | None:
     settings = config.training.distillation
     if teachers is None or settings is None:
         return None
-    share = np.float32(settings.share)
+    share = np.float32(settings.shares()[1])
     return lambda crops: np.asarray(share * softened(teachers(crops), settings.temperature), np.float32)
 
 
