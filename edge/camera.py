@@ -42,7 +42,9 @@ LONGEST_STEP = 1.0
 class EventSink(Protocol):
     """Where events go; the outbox is one."""
 
-    epoch: int
+    @property
+    def epoch(self) -> int:
+        """Milliseconds since 1970 when the numbers of events began."""
 
     def number(self, camera: str) -> int:
         """Return the number of a camera's next event; (`epoch`, number) never goes back."""

@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Literal
 
@@ -127,6 +127,20 @@ def decode_event(payload: bytes) -> Event:
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not an event: {error}") from None
     return Event(**known)
+
+
+def restarted(last: Event, epoch: int, seq: int) -> Event:
+    """Return the end of a face whose run died: nobody knows when it left, only what was `last` said of it."""
+    return replace(
+        last,
+        id=event_id(last.node, last.camera, epoch, seq, last.time),
+        epoch=epoch,
+        seq=seq,
+        type="end",
+        previous=None,
+        duration=round(max(0.0, last.time - last.first_seen), 3),
+        reason="restarted",
+    )
 
 
 def event_id(node: str, camera: str, epoch: int, seq: int, time: float) -> str:

@@ -12,12 +12,11 @@ import itertools
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge.events import Event, decode_event, event_id
+from edge.events import Event, decode_event, restarted
+from edge.numbering import Numbering
 from edge.settings import is_name
 from edge.store import (
     FAULTS,
@@ -33,6 +32,7 @@ from edge.store import (
     remove_damaged,
     set_aside,
 )
+from edge.waiting import Entry, Waiting
 
 log = logging.getLogger(__name__)
 
@@ -56,16 +56,6 @@ UNKNOWN = 1 << 62
 STUCK = 30.0
 
 
-@dataclass
-class _Entry:
-    """A message, when it was made (seconds since 1970), its row once it is committed, and whether it is under way."""
-
-    message: Message
-    made: float
-    row: int | None = None
-    offered: bool = False
-
-
 class Outbox:
     """A bounded queue that outlives its process; when it is full the oldest goes, of those not under way.
 
@@ -78,7 +68,6 @@ class Outbox:
         dropped: called with reason and number of messages that will never be delivered.
 
     Attributes:
-        epoch: milliseconds since 1970 when the numbers of events began; later than any before.
         damaged: whether something in the file could not be read.
     """
 
@@ -91,7 +80,6 @@ class Outbox:
         most_seconds: float = 7 * 86_400.0,
         dropped: Callable[[str, int], None] = lambda _reason, _count: None,
     ) -> None:
-        self.epoch = time.time_ns() // 1_000_000
         self.damaged = False
         self._path = path
         self._durability = durability
@@ -99,13 +87,9 @@ class Outbox:
         self._most_seconds = most_seconds
         self._dropped = dropped
         self._changed = threading.Condition()
-        self._numbers: dict[str, int] = {}
-        # A message goes from _incoming to the file and from there to _ready, where it stays until acknowledged.
-        self._incoming: list[_Entry] = []
-        self._writing: list[_Entry] = []
-        self._waiting_since = 0.0
-        self._ready: OrderedDict[str, _Entry] = OrderedDict()
-        self._count = self._bytes = 0
+        self._numbering = Numbering()
+        self._waiting = Waiting()
+        self._group_since = 0.0
         # What the next commit does beside adding; faces that the file knows of.
         self._next_changes = Changes()
         self._tidy_at = 0.0
@@ -174,8 +158,7 @@ class Outbox:
         if self._lock is not None and not self._thread.is_alive():
             self._lock.release()
         with self._changed:
-            unwritten = [*self._ready.values(), *self._writing, *self._incoming]
-            return sum(entry.row is None for entry in unwritten)
+            return self._waiting.lost()
 
     def stopped(self) -> bool:
         """Tell whether the file is free after a `stop`."""
@@ -185,11 +168,15 @@ class Outbox:
             self._lock.release()
         return True
 
+    @property
+    def epoch(self) -> int:
+        """Milliseconds since 1970 when the numbers of events began; later than any before."""
+        return self._numbering.epoch
+
     def number(self, camera: str) -> int:
         """Return the number of a camera's next event; (`epoch`, number) never goes back."""
         with self._changed:
-            self._numbers[camera] = self._numbers.get(camera, 0) + 1
-            return self._numbers[camera]
+            return self._numbering.next(camera)
 
     def put(self, events: Iterable[Event]) -> None:
         """Add events in order; never waits for the disk."""
@@ -211,7 +198,7 @@ class Outbox:
     def offer(self, timeout: float) -> Message | None:
         """Return the oldest message not yet offered, waiting for one up to `timeout` seconds."""
         with self._changed:
-            entry = self._changed.wait_for(self._next, timeout)
+            entry = self._changed.wait_for(self._waiting.next, timeout)
             if entry is None:
                 return None
             entry.offered = True
@@ -236,14 +223,13 @@ class Outbox:
     def withdraw(self) -> None:
         """Offer everything again that was offered but not acknowledged."""
         with self._changed:
-            for entry in self._ready.values():
-                entry.offered = False
+            self._waiting.withdraw()
             self._changed.notify_all()
 
     def wait_empty(self, timeout: float) -> bool:
         """Wait until everything was acknowledged; tells whether it was."""
         with self._changed:
-            return self._changed.wait_for(lambda: not self._count, timeout)
+            return self._changed.wait_for(lambda: not self._waiting.count, timeout)
 
     def problem(self) -> str:
         """Return why messages wait in memory only; empty if they do not."""
@@ -259,72 +245,58 @@ class Outbox:
         return since is not None and now - since > STUCK
 
     def __len__(self) -> int:
-        return self._count
+        return self._waiting.count
 
     def bytes(self) -> int:
         """Return the size of the waiting messages as they would be sent."""
-        return self._bytes
+        return self._waiting.bytes
 
     def oldest_seconds(self) -> float:
         """Return for how long the oldest message has been waiting, 0 if none is."""
         with self._changed:
-            first = next(iter(self._ready.values()), None) or next(iter(self._incoming), None)
+            first = self._waiting.oldest()
         return max(0.0, self._now() - first.made) if first else 0.0
 
     # --- the queue in memory; all of these under self._changed ---
 
     def _add(self, message: Message) -> None:
-        if not self._incoming:
-            self._waiting_since = time.monotonic()
-        self._incoming.append(_Entry(message, self._now()))
-        self._count += 1
-        self._bytes += message.size
+        if not self._waiting.incoming:
+            self._group_since = time.monotonic()
+        self._waiting.add(Entry(message, self._now()))
         if self._path is None or self._problem:
             self._promote()
         self._changed.notify_all()
 
     def _promote(self) -> None:
         """Offer what is not committed, because there is no file or it cannot be written."""
-        if self._loaded < self._highest:  # older ones in the file come first
-            self._bound_incoming()
-            return
-        self._ready.update((entry.message.id, entry) for entry in self._incoming)
-        self._incoming = []
         most = min(self._most_bytes, MEMORY)
-        if self._bytes > most:  # what is in the file too stays: it may not be lost
-            unwritten = [entry for entry in self._ready.values() if entry.row is None]
-            most += self._bytes - sum(entry.message.size for entry in unwritten)
-            self._drop_oldest(unwritten, "overflow", lambda _: self._bytes > most)
+        if self._loaded < self._highest:  # older ones in the file come first
+            self._bound_incoming(most)
+            return
+        waiting = self._waiting
+        waiting.promote()
+        if waiting.bytes > most:  # what is in the file too stays: it may not be lost
+            unwritten = waiting.unwritten()
+            most += waiting.bytes - sum(entry.message.size for entry in unwritten)
+            self._drop_oldest(unwritten, "overflow", lambda _: waiting.bytes > most)
         self._changed.notify_all()
 
-    def _bound_incoming(self) -> None:
+    def _bound_incoming(self, most: int) -> None:
         """Drop the oldest of what can be neither written nor offered, once it is too much."""
-        if len(self._incoming) % LOOK:
+        if len(self._waiting.incoming) % LOOK:
             return
-        excess = sum(entry.message.size for entry in self._incoming) - min(self._most_bytes, MEMORY)
-        dropped = 0
-        while excess > 0:
-            size = self._incoming[dropped].message.size
-            excess, self._bytes, dropped = excess - size, self._bytes - size, dropped + 1
+        dropped = self._waiting.cut_incoming(most)
         if dropped:
-            del self._incoming[:dropped]
-            self._count -= dropped
             self._dropped("overflow", dropped)
 
     def _wanted(self, row: Row) -> bool:
         """Tell whether a message of the file may still be delivered."""
         return self._keep_events or row.message.kind != "event"
 
-    def _next(self) -> _Entry | None:
-        return next((entry for entry in self._ready.values() if not entry.offered), None)
-
-    def _pop(self, message_id: str) -> _Entry | None:
-        entry = self._ready.pop(message_id, None)
-        if entry is not None:
-            self._count -= 1
-            self._bytes -= entry.message.size
-            if entry.row is not None:
-                self._remove(entry.row)
+    def _pop(self, message_id: str) -> Entry | None:
+        entry = self._waiting.pop(message_id)
+        if entry is not None and entry.row is not None:
+            self._remove(entry.row)
         return entry
 
     def _remove(self, row: int) -> None:
@@ -332,20 +304,13 @@ class Outbox:
             self._tidy_at = time.monotonic() + TIDY
         self._next_changes.remove.append(row)
 
-    def _drop_oldest(self, entries: Iterable[_Entry], reason: str, wanted: Callable[[_Entry], bool]) -> None:
-        before = self._count
-        for entry in list(entries):
-            if not wanted(entry):
-                break
-            if not entry.offered:
-                self._pop(entry.message.id)
-        if self._count < before:
-            self._dropped(reason, before - self._count)
-
-    def _recount(self) -> None:
-        """Count afresh what is in memory."""
-        waiting = [*self._ready.values(), *self._incoming]
-        self._count, self._bytes = len(waiting), sum(entry.message.size for entry in waiting)
+    def _drop_oldest(self, entries: Iterable[Entry], reason: str, wanted: Callable[[Entry], bool]) -> None:
+        dropped = self._waiting.pop_oldest(entries, wanted)
+        for entry in dropped:
+            if entry.row is not None:
+                self._remove(entry.row)
+        if dropped:
+            self._dropped(reason, len(dropped))
 
     def _now(self) -> float:
         """Return seconds since 1970 that a step of the wall clock does not change."""
@@ -376,14 +341,14 @@ class Outbox:
         if self._problem:
             return self._retry_at - now
         pauses = [self._expire_at - now]
-        if self._incoming:
-            pauses.append(self._waiting_since + GROUP - now)
+        if self._waiting.incoming:
+            pauses.append(self._group_since + GROUP - now)
         if self._next_changes:
             pauses.append(self._tidy_at - now)
         return min(pauses)
 
     def _wants_more(self) -> bool:
-        return self._loaded < self._highest and len(self._ready) < PAGE // 2
+        return self._loaded < self._highest and len(self._waiting.ready) < PAGE // 2
 
     def _pass(self, now: float) -> None:
         """Write a group, drop what is too old or too much, read on."""
@@ -397,7 +362,7 @@ class Outbox:
         if now >= self._expire_at:
             self._expire_at = now + EXPIRE
             self._expire(self._store)
-        if self._bytes > self._most_bytes:
+        if self._waiting.bytes > self._most_bytes:
             self._bound(self._store)
         self._read_on(self._store)
         if self._problem:
@@ -418,9 +383,9 @@ class Outbox:
 
     def _write(self, store: Store) -> None:
         with self._changed:
-            unsaved = [entry for entry in self._ready.values() if entry.row is None]
-            fresh, self._incoming = self._incoming, []
-            self._writing = fresh
+            unsaved = self._waiting.unwritten()
+            fresh, self._waiting.incoming = self._waiting.incoming, []
+            self._waiting.writing = fresh
             changes, self._next_changes = self._next_changes, Changes()
             self._faces.update(changes.opened)
         rows = enumerate([*unsaved, *fresh], self._highest + 1)
@@ -432,15 +397,15 @@ class Outbox:
             self._take_back(fresh, changes)
             raise
         with self._changed:
-            self._writing = []
+            self._waiting.writing = []
             self._faces.difference_update(changes.closed)
             self._offer_committed(unsaved, fresh)
 
-    def _take_back(self, fresh: list[_Entry], changes: Changes) -> None:
+    def _take_back(self, fresh: list[Entry], changes: Changes) -> None:
         """Undo a group that could not be written."""
         with self._changed:
             since = self._next_changes
-            self._incoming, self._writing = fresh + self._incoming, []
+            self._waiting.incoming, self._waiting.writing = fresh + self._waiting.incoming, []
             changes.add = []
             changes.remove += since.remove
             changes.refused.update(since.refused)
@@ -448,36 +413,37 @@ class Outbox:
             changes.opened.update(since.opened)
             self._next_changes = changes
 
-    def _offer_committed(self, unsaved: list[_Entry], fresh: list[_Entry]) -> None:
+    def _offer_committed(self, unsaved: list[Entry], fresh: list[Entry]) -> None:
         """Offer what was written, as far as everything before it is offered."""
         reaches = self._loaded == self._highest
         for entry in unsaved:
             self._highest += 1
             entry.row = self._highest
-            if entry.message.id not in self._ready:  # gone while it was written
+            if entry.message.id not in self._waiting.ready:  # gone while it was written
                 self._remove(entry.row)
         if reaches:
             self._loaded = self._highest
         for entry in fresh:
             self._highest += 1
             entry.row = self._highest
-            reaches = reaches and len(self._ready) < PAGE
+            reaches = reaches and len(self._waiting.ready) < PAGE
             if reaches:
-                self._ready[entry.message.id] = entry
+                self._waiting.ready[entry.message.id] = entry
                 self._loaded = self._highest
         self._changed.notify_all()
 
     def _bound(self, store: Store) -> None:
         """Drop the oldest of what is more than may wait: those in memory come before those only in the file."""
         with self._changed:
-            self._drop_oldest(self._ready.values(), "overflow", lambda _: self._bytes > self._most_bytes)
-        self._drop_unread(store.sizes(self._loaded), "overflow", self._bytes - self._most_bytes)
+            waiting = self._waiting
+            self._drop_oldest(waiting.ready.values(), "overflow", lambda _: waiting.bytes > self._most_bytes)
+        self._drop_unread(store.sizes(self._loaded), "overflow", self._waiting.bytes - self._most_bytes)
 
     def _expire(self, store: Store) -> None:
         """Drop what has waited for too long."""
         before = self._now() - self._most_seconds
         with self._changed:
-            self._drop_oldest(self._ready.values(), "expired", lambda entry: entry.made < before)
+            self._drop_oldest(self._waiting.ready.values(), "expired", lambda entry: entry.made < before)
         self._drop_unread(store.sizes(self._loaded, before), "expired", float("inf"))
 
     def _drop_unread(self, rows: Iterable[tuple[int, int]], reason: str, excess: float) -> None:
@@ -492,7 +458,8 @@ class Outbox:
         if dropped:
             with self._changed:
                 self._next_changes.remove += dropped
-                self._count, self._bytes, self._loaded = self._count - len(dropped), self._bytes - freed, dropped[-1]
+                self._waiting.change(-len(dropped), -freed)
+                self._loaded = dropped[-1]
             self._dropped(reason, len(dropped))
 
     def _read_on(self, store: Store) -> None:
@@ -505,7 +472,7 @@ class Outbox:
                 read = [*damaged, *(row.row for row in rows)]
                 self._loaded = max(read) if len(read) == PAGE else self._highest
                 if self._loaded == self._highest:
-                    self._recount()
+                    self._waiting.recount()
                 self._changed.notify_all()
             if damaged:
                 self.damaged = True
@@ -519,20 +486,20 @@ class Outbox:
         for row in rows:
             if not self._wanted(row):
                 self._next_changes.remove.append(row.row)
-                self._count, self._bytes = self._count - 1, self._bytes - row.message.size
-            elif row.row not in gone and row.message.id not in self._ready:
-                self._ready[row.message.id] = _Entry(row.message, row.made, row.row)
+                self._waiting.change(-1, -row.message.size)
+            elif row.row not in gone and row.message.id not in self._waiting.ready:
+                self._waiting.ready[row.message.id] = Entry(row.message, row.made, row.row)
 
     def _left(self) -> bool:
         """Note that the run ended in order; tells whether the thread may end."""
         if self._store is None:
             return True
         with self._changed:
-            if not self._problem and (self._incoming or self._next_changes):
+            if not self._problem and (self._waiting.incoming or self._next_changes):
                 return False
         if not self._problem:
             with contextlib.suppress(*FAULTS):
-                self._store.write_meta({"closed": True, "numbers": self._numbers})
+                self._store.write_meta(self._numbering.ended())
         self._store.close()
         return True
 
@@ -544,8 +511,8 @@ class Outbox:
         self._lock = self._lock or Lock(self._path)
         store = Store(self._path, self._durability)
         try:
-            self._begin_epoch(store.meta())
-            store.write_meta({"epoch": self.epoch, "closed": False, "numbers": {}})
+            self._numbering.begin(store.meta())
+            store.write_meta(self._numbering.begun())
             if self._to_erase:
                 self._erase_events(store)
             count, size, highest = store.totals(self._loaded)
@@ -564,22 +531,9 @@ class Outbox:
                 self._next_changes.closed += [face for face in faces if face not in self._next_changes.opened]
                 self._loaded = highest
             else:
-                self._recount()
-                self._count, self._bytes = self._count + count, self._bytes + size
+                self._waiting.recount()
+                self._waiting.change(count, size)
         self._store, self._all_in_memory = store, False
-
-    def _begin_epoch(self, meta: dict[str, object]) -> None:
-        """Go on with the numbers of a run that ended in order; begin new ones, with a later epoch, after any other.
-
-        What was given out last may not be in the file after a power loss, or when the file could not be written.
-        """
-        epoch, numbers = meta.get("epoch"), meta.get("numbers")
-        if self._numbers or not isinstance(epoch, int):  # numbers were given out already, or never
-            return
-        if meta.get("closed") is True and isinstance(numbers, dict):
-            self.epoch, self._numbers = epoch, dict(numbers)
-        else:
-            self.epoch = max(self.epoch, epoch + 1)
 
     def _recover(self, error: Exception) -> None:
         """Go on after the file failed: replace a damaged one, wait in memory for any other."""
@@ -610,7 +564,7 @@ class Outbox:
             self._read_remains()
         self.damaged = True
         aside = set_aside(self._path)
-        log.error("outbox: %s: %s; set aside as %s, %d messages kept", self._path, error, aside.name, self._count)
+        log.error("outbox: %s: %s; set aside as %s, %d messages kept", self._path, error, aside.name, len(self))
         self._open()
 
     def _close(self) -> None:
@@ -626,7 +580,7 @@ class Outbox:
         count, size = remains.totals()
         with self._changed:
             self._highest = UNKNOWN
-            self._count, self._bytes = self._count + count, self._bytes + size
+            self._waiting.change(count, size)
             self._orphans.update(remains.faces())
         remains.close()
         self._read_on_without_writing()
@@ -645,13 +599,14 @@ class Outbox:
                 self._loaded = rows[-1].row
             if len(rows) < PAGE:
                 self._highest = self._loaded
-                self._recount()
+                self._waiting.recount()
             self._changed.notify_all()
 
     def _begin_epoch_of(self, remains: Remains) -> None:
         assert self._path is not None  # noqa: S101 - for mypy
         with contextlib.suppress(OSError):
-            self._begin_epoch({"epoch": int(self._path.stat().st_mtime * 1000), **remains.meta(), "closed": False})
+            last_written = int(self._path.stat().st_mtime * 1000)
+            self._numbering.begin({"epoch": last_written, **remains.meta(), "closed": False})
 
     def _read_remains(self) -> None:
         """Bring everything that can be read of a damaged file into memory, to be written anew."""
@@ -659,7 +614,7 @@ class Outbox:
         self._close()
         remains = Remains(self._path)
         self._begin_epoch_of(remains)
-        known = set(self._ready) | {entry.message.id for entry in self._incoming}
+        known = set(self._waiting.ready) | {entry.message.id for entry in self._waiting.incoming}
         behind = (row for row in remains.rows() if row.row > self._loaded and row.message.id not in known)
         rows = [row for row in behind if self._wanted(row)]
         with self._changed:
@@ -668,11 +623,11 @@ class Outbox:
             if self._thread.ident is None:
                 self._orphans.update(faces)
             self._next_changes = Changes(opened={**faces, **self._next_changes.opened})
-            self._incoming = [_Entry(row.message, row.made) for row in rows] + self._incoming
-            for entry in self._ready.values():
+            self._waiting.incoming = [Entry(row.message, row.made) for row in rows] + self._waiting.incoming
+            for entry in self._waiting.ready.values():
                 entry.row = None
             self._highest = self._loaded = 0
-            self._recount()
+            self._waiting.recount()
             self._all_in_memory = True
         remains.close()
 
@@ -682,18 +637,14 @@ class Outbox:
         self._orphans = {}
         with self._changed:
             self._next_changes.opened = {}
-            events = [each for each in (*self._ready.values(), *self._incoming) if each.message.kind == "event"]
-            for entry in events:
-                self._ready.pop(entry.message.id, None)
-            self._incoming = [entry for entry in self._incoming if entry.message.kind != "event"]
-            self._count -= len(events)
-            self._bytes -= sum(entry.message.size for entry in events)
+            self._waiting.remove_events()
         try:
             if self._store is not None:
                 self._erase_events(self._store)
                 count, size, self._highest = self._store.totals()
-                self._recount()
-                self._count, self._bytes, self._faces = self._count + count, self._bytes + size, set()
+                self._waiting.recount()
+                self._waiting.change(count, size)
+                self._faces = set()
             else:  # what is in it once it is opened
                 self._to_erase = True
                 remove_damaged(self._path)
@@ -720,16 +671,5 @@ class Outbox:
                 with self._changed:
                     self._next_changes.opened.pop(face, None)
                     self._next_changes.closed.append(face)
-                continue
-            number = self.number(last.camera)
-            end = replace(
-                last,
-                id=event_id(last.node, last.camera, self.epoch, number, last.time),
-                epoch=self.epoch,
-                seq=number,
-                type="end",
-                previous=None,
-                duration=round(max(0.0, last.time - last.first_seen), 3),
-                reason="restarted",
-            )
-            self.put([end])
+            else:
+                self.put([restarted(last, self.epoch, self.number(last.camera))])

@@ -109,7 +109,7 @@ def committed(outbox):
 
     def idle():
         with outbox._changed:
-            return not (outbox._incoming or outbox._next_changes) and outbox._busy_since is None
+            return not (outbox._waiting.incoming or outbox._next_changes) and outbox._busy_since is None
 
     eventually(idle, 30, "commit")
 
@@ -282,7 +282,7 @@ def test_a_long_queue_is_read_from_the_file_in_parts(start, monkeypatch):
     for first in range(1, 101, 5):
         outbox.put(end(seq) for seq in range(first, first + 5))
         committed(outbox)
-    assert len(outbox._ready) <= 10
+    assert len(outbox._waiting.ready) <= 10
     assert len(outbox) == 100
     received = []
     while len(received) < 100:
@@ -586,7 +586,7 @@ def test_memory_is_bounded_while_the_disk_fails_and_older_ones_wait_in_the_file(
     outbox.put([end(130)])
     eventually(outbox.problem, 30, "problem")
     outbox.put(end(seq) for seq in range(131, 171))
-    assert len(outbox._incoming) <= 10 + edge.outbox.LOOK
+    assert len(outbox._waiting.incoming) <= 10 + edge.outbox.LOOK
     received = []
     while (message := outbox.offer(0.5)) is not None:
         received.append(decode_event(message.payload).seq)
@@ -837,7 +837,7 @@ def test_a_stop_while_the_disk_is_full_loses_only_what_is_not_in_the_file(start)
 def test_memory_is_bounded_and_the_file_kept_while_the_disk_is_full_from_the_start(start, told, mended):
     outbox = start()
     outbox.put(end(seq) for seq in range(150, 950))
-    assert len(outbox._incoming) + len(outbox._ready) <= 10 + edge.outbox.LOOK + edge.outbox.PAGE
+    assert len(outbox._waiting.incoming) + len(outbox._waiting.ready) <= 10 + edge.outbox.LOOK + edge.outbox.PAGE
     received = []
     while (message := outbox.offer(5)) is not None:
         received.append(decode_event(message.payload).seq)
