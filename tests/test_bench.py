@@ -19,9 +19,10 @@ import edge.bench.daemon
 import edge.bench.rig
 import edge.bench.rows
 import edge.bench.sustained
+from edge.analyser import Analyser
 from edge.bench.cores import held_to, processors
 from edge.bench.daemon import bench_daemon
-from edge.bench.rig import CLIP, SETTINGS, STAGES, WARM, BenchError, MeasuredAnalyser, Moment, Rig
+from edge.bench.rig import CLIP, SETTINGS, STAGES, WARM, BenchError, Moment, Rig
 from edge.bench.rows import BARS, MEASUREMENTS, cost_of_one, detection, differences, memory, start, work
 from edge.bench.sustained import LONGEST, MOST, RATE, sustained
 from edge.cli import cli
@@ -93,8 +94,8 @@ def test_cost_of_one_frame_is_that_of_its_stages_and_its_faces(monkeypatch):
 
     monkeypatch.setattr(edge.bench.rows, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     takes(FileSource, "read", 0.001, SimpleNamespace(image=None))
-    takes(MeasuredAnalyser, "find", 0.008, ["one face", "another"])
-    takes(MeasuredAnalyser, "observe", 0.003, None)
+    takes(Analyser, "find", 0.008, ["one face", "another"])
+    takes(Analyser, "observe", 0.003, None)
     assert cost_of_one() == pytest.approx((0.001, 0.008 + 2 * 0.003))
 
 

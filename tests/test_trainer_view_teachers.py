@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+import trainer.training.fit
 from edge.bundle import DEFAULT_MODEL, Bundle, read_bundle
 from edge.emotions import Classifier, softmax
 from tests.parts.trainer_faces import TINY, drawn_samples
@@ -17,7 +18,7 @@ from trainer.config import Config, ConfigError, Crop, changed, with_teachers
 from trainer.conversion.export import write
 from trainer.data.inputs import normalise, pixels
 from trainer.training.batches import Batches
-from trainer.training.distil import DistillationError
+from trainer.training.distil import DistillationError, taught
 from trainer.training.fit import fit
 from trainer.training.run_folder import CheckpointError
 from trainer.training.view_teachers import ViewTeachers
@@ -175,6 +176,18 @@ def test_soft_labels_beside_teachers_are_looked_for(tmp_path):
     config = changed(CONFIG, {"training.distillation.soft_labels": str(tmp_path / "none.npz")})
     with pytest.raises(DistillationError, match=r"none\.npz: no such file"):
         fit(SAMPLES, SAMPLES, config, tmp_path / "run")
+
+
+def test_those_who_answered_once_and_those_who_are_asked_make_a_whole(monkeypatch):
+    settings = {"soft_labels": "soft.npz", "teachers": [str(DEFAULT_MODEL), str(DEFAULT_MODEL)], "share": 0.9}
+    config = changed(CONFIG, {"training.distillation": settings})
+    even = np.full((len(SAMPLES), len(LABELS)), 1 / len(LABELS), np.float32)
+    monkeypatch.setattr("trainer.training.distil.lookup", lambda *_: even)
+    monkeypatch.setattr("trainer.training.distil.read", lambda _: None)
+    distillation = config.training.distillation
+    stored = taught(SAMPLES.faces.distributions, SAMPLES.faces, distillation, distillation.files())
+    asked = trainer.training.fit._asked(lambda crops: even[: len(crops)], config)
+    np.testing.assert_allclose(stored.sum(axis=1) + asked(faces(len(SAMPLES), 32)).sum(axis=1), 1, rtol=1e-5)
 
 
 def test_teachers_of_the_command_line_and_others_exclude_each_other():

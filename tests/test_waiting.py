@@ -55,6 +55,7 @@ def test_the_oldest_go_first_and_none_that_is_under_way(sizes, most, offered):
     before = list(waiting.ready.values())
     popped = waiting.pop_oldest(waiting.ready.values(), lambda _: waiting.bytes > most)
     assert popped == [each for each in before if not each.offered][: len(popped)]
+    assert not popped or waiting.bytes + popped[-1].message.size > most
     assert waiting.bytes <= most or all(each.offered for each in waiting.ready.values())
     assert counted(waiting) == recounted(waiting)
 

@@ -99,8 +99,8 @@ class Distillation(_Finite):
 
     soft_labels: Path | Annotated[tuple[Path, ...], Field(min_length=1)] | None = Field(
         default=None,
-        description="file that `emotion-trainer teach` wrote, or several, whose mean is taken; if left out, what "
-        "`train --teacher` wrote",
+        description="file that `emotion-trainer teach` wrote, or several, whose mean is taken; if left out, and "
+        "`teachers` too, what `train --teacher` wrote",
     )
     teachers: Annotated[tuple[Path, ...], Field(min_length=1)] | None = Field(
         default=None,

@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge.analyser import Analyser
 from edge.bench.cores import held_to, processors
 from edge.bench.daemon import bench_daemon
-from edge.bench.rig import CLIP, SETTINGS, WARM, BenchError, MeasuredAnalyser, Moment, Rig, StageClock
+from edge.bench.rig import CLIP, SETTINGS, WARM, BenchError, Moment, Rig
+from edge.bundle import DEFAULT_MODEL, read_bundle
 from edge.events import Event
 from edge.metrics import Metrics
 from edge.settings import CameraSettings
@@ -119,7 +121,7 @@ def cost_of_one(clip: Path = CLIP) -> tuple[float, float]:
     The median of each stage, that of a face times the faces of a frame: one that was interrupted does not count.
     """
     source = FileSource(CameraSettings(source=str(clip), pace="fast", loop=True), threading.Event())
-    analyser = MeasuredAnalyser(Metrics("bench", ""), StageClock())
+    analyser = Analyser(read_bundle(DEFAULT_MODEL), SETTINGS.keep, Metrics("bench", ""))
     source.open()
     decode, detect, classify = [], [], []
     for number in range(WARM + FRAMES):
