@@ -17,7 +17,7 @@ ADOPT = $(TRAINER) adopt $(1) --config configs/trainer/$(2).yaml --output $(TEAC
 TEACH = new=trainer/runs/$(1)/soft_labels.new.npz && rm -f $$new && $(TRAINER) teach --config configs/trainer/$(2).yaml \
   --output $$new $(addprefix --teacher ,$(3)) && mv $$new trainer/runs/$(1)/soft_labels.npz
 # The teachers that configs/trainer/ferplus-patient.yaml asks about each face: model files of float networks that are committed.
-ASKED := trainer/runs/ferplus-faceres-refined/ferplus-faceres-refined.tflite trainer/runs/ferplus-refined/unadjusted.tflite
+ASKED := trainer/runs/ferplus-faceres-refined/ferplus-faceres-refined.tflite trainer/runs/ferplus-refined/ferplus-refined.tflite
 SPLIT ?= test
 # What the tests have run of the daemon.
 COVERAGE := .coverage.json
@@ -105,8 +105,8 @@ teachers: $(STAMPS)/test ## make all that students learned from again, in hours:
 trainer/runs/ferplus-faceres-refined/%.tflite: trainer/models/%.keras | $(STAMPS)/test
 	@$(TRAINER) export $< --config configs/trainer/faceres-refined.yaml --output $@
 
-trainer/runs/%/unadjusted.tflite: trainer/models/%.keras | $(STAMPS)/test
-	@$(TRAINER) export $< --config configs/trainer/$*.yaml --set training.logit_adjustment=0 --output $@
+trainer/runs/ferplus-refined/%.tflite: trainer/models/%.keras | $(STAMPS)/test
+	@$(TRAINER) export $< --config configs/trainer/ferplus-refined.yaml --output $@
 
 evaluate: $(STAMPS)/test ## the shipped model under every protocol, peers beside it; SPLIT=validation, PEERS="a.tflite", JSON=1
 	@$(TRAINER) evaluate --split $(SPLIT) $(PEERS:%=--peer %) $(if $(JSON),--json)

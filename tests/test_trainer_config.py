@@ -64,7 +64,7 @@ def test_teachers_of_the_command_line_and_stored_soft_labels_exclude_each_other(
     "name",
     [
         *("ferplus", "distilled", "ferplus-56", "ferplus-refined", "ferplus-faceres", "faceres-refined"),
-        "ferplus-taught",
+        *("ferplus-taught", "ferplus-patient"),
         *("teacher-longest", "teacher-refined"),
     ],
 )
