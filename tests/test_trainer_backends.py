@@ -47,8 +47,8 @@ main()
 def trained(tmp_path_factory) -> Path:
     """A folder with data, `tiny.yaml` and a run that was trained on JAX."""
     folder: Path = tmp_path_factory.mktemp("jax")
-    draw_ferplus(folder / "data", each=(20, 4, 2))
-    config = write_config(folder / "tiny.yaml", architecture={"dropout": 0.2}, training={"epochs": 5, "mixup": 0.1})
+    draw_ferplus(folder / "data", each=(20, 8, 2))
+    config = write_config(folder / "tiny.yaml", architecture={"dropout": 0.2}, training={"epochs": 9, "mixup": 0.1})
     arguments = ["train", "--config", str(config), "--data", "data", "--run", "run"]
     environment = {"PYTHONPATH": str(Path(__file__).parents[1]), "KERAS_BACKEND": "jax"}
     child = Child([sys.executable, "-c", WITHOUT_TENSORFLOW, *arguments], folder, environment)
